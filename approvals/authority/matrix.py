@@ -1,0 +1,129 @@
+"""Who may do what, as data. Buttons, endpoints, docs and tests all read these tables.
+
+Pure: no Django. Roles are those of requirement I1; verbs are what services ask for.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final
+
+
+class Role(StrEnum):
+    VIEWER = "viewer"
+    LEAD = "lead"
+    REVIEWER = "reviewer"
+    APPROVER = "approver"
+    OWNER = "owner"
+    DEPUTY = "deputy"
+    ADMINISTRATOR = "administrator"
+
+
+class Scope(StrEnum):
+    INGEST = "ingest"
+    EVALUATE = "evaluate"
+    ACT = "act"
+    RELEASE = "release"
+    CONTROL = "control"
+    READ = "read"
+
+
+class Verb(StrEnum):
+    READ = "read"
+    PAUSE = "pause"
+    NARROW = "narrow"
+    FALLBACK = "fallback"
+    ROLLBACK = "rollback"
+    DISABLE_ACTION = "disable_action"
+    REQUIRE_APPROVAL = "require_approval"
+    ESCALATE = "escalate"
+    RESUME = "resume"
+    CLEAR_FALLBACK = "clear_fallback"
+    ENABLE_ACTION = "enable_action"
+    ALERT_ACKNOWLEDGE = "alert_acknowledge"
+    ALERT_HOLD = "alert_hold"
+    ALERT_RESOLVE = "alert_resolve"
+    PLAN_EDIT = "plan_edit"
+    RELEASE_REGISTER = "release_register"
+    ROLLOUT_READY = "rollout_ready"
+    GO_LIVE = "go_live"
+    GO_LIVE_CONFIRM = "go_live_confirm"
+    ABANDON = "abandon"
+    COMPLETE = "complete"
+    COMPLETE_CONFIRM = "complete_confirm"
+    EXPANSION_REQUEST = "expansion_request"
+    EXPANSION_APPROVE = "expansion_approve"
+    EXPANSION_START = "expansion_start"
+    SECOND_PERSON = "second_person"
+    IMPACT_PUBLISH = "impact_publish"
+    PEOPLE_MANAGE = "people_manage"
+    TOKENS_MANAGE = "tokens_manage"
+
+
+_CONTAINERS: Final = frozenset({Role.OWNER, Role.DEPUTY})
+_ALL: Final = frozenset(Role)
+
+MATRIX: Final[dict[Verb, frozenset[Role]]] = {
+    Verb.READ: _ALL,
+    Verb.PAUSE: _CONTAINERS,
+    Verb.NARROW: _CONTAINERS,
+    Verb.FALLBACK: _CONTAINERS,
+    Verb.ROLLBACK: _CONTAINERS,
+    Verb.DISABLE_ACTION: _CONTAINERS,
+    Verb.REQUIRE_APPROVAL: _CONTAINERS,
+    Verb.ESCALATE: _ALL - {Role.ADMINISTRATOR},
+    Verb.RESUME: frozenset({Role.OWNER}),
+    Verb.CLEAR_FALLBACK: frozenset({Role.OWNER}),
+    Verb.ENABLE_ACTION: frozenset({Role.OWNER}),
+    Verb.ALERT_ACKNOWLEDGE: _CONTAINERS,
+    Verb.ALERT_HOLD: _CONTAINERS,
+    Verb.ALERT_RESOLVE: _CONTAINERS,
+    Verb.PLAN_EDIT: _CONTAINERS,
+    Verb.RELEASE_REGISTER: _CONTAINERS,
+    Verb.ROLLOUT_READY: _CONTAINERS,
+    Verb.GO_LIVE: frozenset({Role.OWNER}),
+    Verb.GO_LIVE_CONFIRM: frozenset({Role.APPROVER}),
+    Verb.ABANDON: _CONTAINERS,
+    Verb.COMPLETE: frozenset({Role.OWNER}),
+    Verb.COMPLETE_CONFIRM: frozenset({Role.APPROVER}),
+    Verb.EXPANSION_REQUEST: _CONTAINERS,
+    Verb.EXPANSION_APPROVE: frozenset({Role.APPROVER}),
+    Verb.EXPANSION_START: frozenset({Role.OWNER}),
+    Verb.SECOND_PERSON: frozenset({Role.DEPUTY, Role.APPROVER}),
+    Verb.IMPACT_PUBLISH: _CONTAINERS,
+    Verb.PEOPLE_MANAGE: frozenset({Role.ADMINISTRATOR}),
+    Verb.TOKENS_MANAGE: frozenset({Role.ADMINISTRATOR}),
+}
+
+# What a token needs, and all that a service token (nobody's own) may ever do. Automation only
+# contains: no verb that widens stands under any scope.
+SERVICE_SCOPES: Final[dict[Verb, Scope]] = {
+    Verb.READ: Scope.READ,
+    Verb.PAUSE: Scope.CONTROL,
+    Verb.NARROW: Scope.CONTROL,
+    Verb.FALLBACK: Scope.CONTROL,
+    Verb.ROLLBACK: Scope.CONTROL,
+    Verb.DISABLE_ACTION: Scope.CONTROL,
+    Verb.REQUIRE_APPROVAL: Scope.CONTROL,
+    Verb.ESCALATE: Scope.CONTROL,
+    Verb.PLAN_EDIT: Scope.RELEASE,
+    Verb.RELEASE_REGISTER: Scope.RELEASE,
+    Verb.ROLLOUT_READY: Scope.RELEASE,
+}
+
+# The scope that a personal token must carry for each verb its person may do.
+PERSONAL_SCOPES: Final[dict[Verb, Scope]] = {
+    verb: SERVICE_SCOPES.get(verb, Scope.CONTROL) for verb in Verb
+}
+
+
+def person_may(verb: Verb, *, roles: Iterable[Role], scopes: Iterable[Scope] | None = None) -> bool:
+    """Return whether a person with `roles` may; `scopes` limit a personal token, None a log-in."""
+    if scopes is not None and PERSONAL_SCOPES[verb] not in set(scopes):
+        return False
+    return not MATRIX[verb].isdisjoint(roles)
+
+
+def service_may(verb: Verb, *, scopes: Iterable[Scope]) -> bool:
+    """Return whether a service token with `scopes` may."""
+    needed = SERVICE_SCOPES.get(verb)
+    return needed is not None and needed in set(scopes)

@@ -1,0 +1,1 @@
+"""What machines call all the time: plain WSGI handlers in front of Django."""

@@ -1,0 +1,29 @@
+"""Which bare handler answers what. Everything else is Django's."""
+
+from typing import Final
+
+from rollout_console.api.bare import flagd, health, ofrep, runs
+from rollout_console.api.bare.front import Route
+
+ROUTES: Final = (
+    Route("POST", "/api/v1/runs", runs.post_runs, limited=True),
+    Route("GET", "/api/v1/ingest/batches/{batch_id}", runs.get_batch),
+    Route(
+        "POST",
+        "/ofrep/v1/evaluate/flags/{key}",
+        ofrep.evaluate_one,
+        refuse=ofrep.refuse,
+        fail=ofrep.fail,
+    ),
+    Route(
+        "POST",
+        "/ofrep/v1/evaluate/flags",
+        ofrep.evaluate_all,
+        refuse=ofrep.refuse,
+        fail=ofrep.fail,
+    ),
+    Route("GET", "/flagd/v1/flags", flagd.get_flags),
+    Route("GET", "/healthz", health.healthz),
+    Route("GET", "/readyz", health.readyz),
+    Route("GET", "/metrics", health.metrics),
+)

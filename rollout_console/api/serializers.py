@@ -1,0 +1,321 @@
+"""Bodies in and out, as `api.md` has them. They shape and parse; services decide."""
+
+from typing import Any, Final
+
+from rest_framework import serializers
+
+from rollout_console.api.fields import Body, Choice, Flag, Moment, Number, Text, Whole
+from rollout_console.containment.policy import REASONS
+
+CONTAINMENT_ACTIONS: Final = (
+    "pause",
+    "resume",
+    "narrow",
+    "fallback",
+    "clear_fallback",
+    "rollback",
+    "disable_action",
+    "require_approval",
+    "enable_action",
+    "escalate",
+)
+FALLBACK_MODES: Final = (
+    "human_review",
+    "manual",
+    "previous_stable",
+    "simpler_route",
+    "reduced_context",
+    "read_only",
+)
+VERSION_MAX: Final = 2**53 - 1
+
+
+# --- In ---
+
+
+class ReasonIn(Body):
+    code = Choice(choices=list(REASONS))
+    note = Text(required=False, allow_blank=True, max_length=2000, default="")
+
+
+class ContainmentIn(Body):
+    action = Choice(choices=CONTAINMENT_ACTIONS)
+    reason = ReasonIn()
+    expected_version = Whole(min_value=1, max_value=VERSION_MAX, required=False)
+    segments = serializers.ListField(child=Text(max_length=80), required=False)
+    share = Number(min_value=0, max_value=1, required=False)
+    paths = serializers.ListField(child=Text(max_length=80), required=False)
+    mode = Choice(choices=FALLBACK_MODES, required=False)
+    action_route = Text(max_length=80, required=False)
+
+
+class StepIn(Body):
+    expected_version = Whole(min_value=1, max_value=VERSION_MAX, required=False)
+
+
+class EmptyIn(Body):
+    """A body with nothing in it."""
+
+
+class AbandonIn(Body):
+    findings = Text(allow_blank=True, max_length=10_000)
+
+
+class HoldIn(Body):
+    until = Moment()
+    reason = Text(max_length=2000)
+
+
+class ResolveIn(Body):
+    was_right = Flag()
+    note = Text(required=False, allow_blank=True, max_length=2000, default="")
+
+
+class ChangeIn(Body):
+    component = Choice(choices=["prompt", "model", "retrieval", "tools", "configuration"])
+    name = Text(max_length=200)
+    before = Text(required=False, allow_blank=True, trim_whitespace=False, max_length=100_000)
+    after = Text(required=False, allow_blank=True, trim_whitespace=False, max_length=100_000)
+    note = Text(required=False, allow_blank=True, trim_whitespace=False, max_length=5_000)
+
+
+class SourceIn(Body):
+    repository = Text(required=False, allow_blank=True, max_length=1000)
+    commit = Text(required=False, allow_blank=True, max_length=1000)
+    url = Text(required=False, allow_blank=True, max_length=1000)
+
+
+class ReleaseIn(Body):
+    changes = ChangeIn(many=True, required=False)
+    source = SourceIn(required=False)  # type: ignore[assignment]  # a declared field, not the base's
+
+
+# --- Out ---
+
+
+class Out(serializers.Serializer[Any]):
+    """An answer; only the OpenAPI document reads these."""
+
+
+class ErrorOut(Out):
+    pointer = serializers.CharField()
+    detail = serializers.CharField()
+    line = serializers.IntegerField(required=False)
+
+
+class ProblemOut(Out):
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    instance = serializers.CharField(required=False)
+    errors = ErrorOut(many=True, required=False)  # type: ignore[assignment]  # a declared field, not the base's
+
+
+class PathOut(Out):
+    slug = serializers.CharField()
+    name = serializers.CharField()
+    sensitivity = serializers.ChoiceField(["normal", "sensitive"])
+
+
+class WorkflowOut(Out):
+    slug = serializers.CharField()
+    name = serializers.CharField()
+    owner = serializers.CharField()
+    deputy = serializers.CharField()
+    paths = PathOut(many=True)
+
+
+class ExposedOut(Out):
+    segment = serializers.CharField()
+    share = serializers.FloatField()
+    exposed_share = serializers.FloatField(allow_null=True)
+
+
+class ChangeOut(Out):
+    component = serializers.CharField()
+    name = serializers.CharField()
+    before = serializers.CharField(allow_blank=True)
+    after = serializers.CharField(allow_blank=True)
+    note = serializers.CharField(allow_blank=True)
+
+
+class RolloutOut(Out):
+    slug = serializers.CharField()
+    workflow = serializers.CharField()
+    candidate = serializers.CharField()
+    stable = serializers.CharField(allow_null=True)
+    state = serializers.CharField()
+    version = serializers.IntegerField()
+    stage = serializers.IntegerField()
+    stages = serializers.IntegerField()
+    exposed = ExposedOut(many=True)
+    modes = serializers.DictField(child=serializers.CharField())
+    actions = serializers.DictField(child=serializers.CharField())
+    changes = ChangeOut(many=True)
+    owner = serializers.CharField()
+    deputy = serializers.CharField()
+    since = serializers.DateTimeField()
+    by = serializers.CharField()
+
+
+class SignalOut(Out):
+    signal = serializers.CharField()
+    path = serializers.CharField()
+    value = serializers.FloatField(allow_null=True)
+    unit = serializers.CharField()
+    low = serializers.FloatField(allow_null=True)
+    high = serializers.FloatField(allow_null=True)
+    n = serializers.IntegerField()
+    window_s = serializers.IntegerField()
+    age_s = serializers.FloatField(allow_null=True)
+    limit = serializers.FloatField(allow_null=True)
+    state = serializers.ChoiceField(["inside", "near", "over", "too_few", "stale"])
+
+
+class OverviewRolloutOut(RolloutOut):
+    tasks_per_min = serializers.FloatField()
+    signals = SignalOut(many=True)
+    alerts = serializers.IntegerField()
+
+
+class OverviewOut(Out):
+    as_of = serializers.DateTimeField()
+    rollouts = OverviewRolloutOut(many=True)
+
+
+class NeedsOut(Out):
+    runs = serializers.IntegerField(allow_null=True)
+    seconds = serializers.IntegerField(allow_null=True)
+
+
+class VerdictOut(Out):
+    guard = serializers.CharField()
+    kind = serializers.ChoiceField(["criterion", "trigger"])
+    path = serializers.CharField()
+    segment = serializers.CharField(allow_null=True)
+    verdict = serializers.CharField()
+    value = serializers.FloatField(allow_null=True)
+    low = serializers.FloatField(allow_null=True)
+    high = serializers.FloatField(allow_null=True)
+    unit = serializers.CharField()
+    reference = serializers.FloatField(allow_null=True)
+    n = serializers.IntegerField()
+    window_s = serializers.IntegerField()
+    age_s = serializers.FloatField(allow_null=True)
+    evidence = serializers.DictField()
+    needs = NeedsOut(allow_null=True)
+    sentence = serializers.CharField()
+    ledger_block = serializers.IntegerField()
+
+
+class ReadinessItemOut(Out):
+    item = serializers.CharField()
+    title = serializers.CharField()
+    present = serializers.BooleanField()
+    detail = serializers.CharField()
+
+
+class ReadinessOut(Out):
+    rollout = serializers.CharField()
+    state = serializers.CharField()
+    items = ReadinessItemOut(many=True)
+
+
+class AlertOut(Out):
+    id = serializers.IntegerField()
+    rollout = serializers.CharField()
+    guard = serializers.CharField()
+    state = serializers.ChoiceField(["open", "acknowledged", "held", "resolved"])
+    opened_at = serializers.DateTimeField()
+    acked_at = serializers.DateTimeField(allow_null=True)
+    owner = serializers.CharField()
+    sentence = serializers.CharField()
+    due_at = serializers.DateTimeField(allow_null=True)
+    due_action = serializers.DictField(allow_null=True)
+    incident = serializers.IntegerField(allow_null=True)
+
+
+class PointOut(Out):
+    t = serializers.DateTimeField()
+    value = serializers.FloatField()
+    low = serializers.FloatField(allow_null=True)
+    high = serializers.FloatField(allow_null=True)
+    n = serializers.IntegerField()
+
+
+class MarkOut(Out):
+    t = serializers.DateTimeField()
+    kind = serializers.CharField()
+    text = serializers.CharField()
+
+
+class SeriesOut(Out):
+    signal = serializers.CharField()
+    unit = serializers.CharField()
+    step_s = serializers.IntegerField()
+    points = PointOut(many=True)
+    marks = MarkOut(many=True)
+    limit = serializers.FloatField(allow_null=True)
+    baseline = serializers.FloatField(allow_null=True)
+
+
+class ExposureVersionOut(Out):
+    number = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    cause = serializers.CharField(allow_null=True)
+    actor = serializers.CharField(allow_null=True)
+    digest = serializers.CharField()
+
+
+class AuditOut(Out):
+    id = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    action = serializers.CharField()
+    actor = serializers.CharField()
+    actor_kind = serializers.CharField()
+    workflow = serializers.CharField(allow_blank=True)
+    subject_type = serializers.CharField()
+    subject = serializers.CharField()
+    reason = serializers.DictField()
+    data = serializers.DictField()  # type: ignore[assignment]  # a declared field, not the base's
+
+
+class MeOut(Out):
+    name = serializers.CharField()
+    kind = serializers.ChoiceField(["person", "token"])
+    roles = serializers.DictField(child=serializers.ListField(child=serializers.CharField()))
+    scopes = serializers.ListField(child=serializers.CharField(), allow_null=True)
+    workflows = serializers.ListField(child=serializers.CharField())
+
+
+class PlanOut(Out):
+    workflow = serializers.CharField()
+    number = serializers.IntegerField()
+    created = serializers.BooleanField()
+    rollout = serializers.CharField(allow_null=True)
+    dry_run = serializers.BooleanField()
+    diff = serializers.ListField(child=serializers.CharField())
+
+
+class ReleaseOut(Out):
+    workflow = serializers.CharField()
+    version = serializers.CharField()
+    registered = serializers.BooleanField()
+    source = serializers.DictField()  # type: ignore[assignment]  # a declared field, not the base's
+    changes = ChangeOut(many=True)
+
+
+class StepOut(Out):
+    rollout = serializers.CharField()
+    version = serializers.IntegerField()
+    exposure_version = serializers.IntegerField()
+    state = serializers.CharField()
+
+
+class WaitingOut(StepOut):
+    waiting_for = serializers.ListField(child=serializers.CharField())
+
+
+class OutcomeOut(StepOut):
+    changed_meanwhile = serializers.ListField(child=serializers.CharField())

@@ -1,0 +1,170 @@
+"""A signal over time, as points, marks and limits."""
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from approvals.authority.matrix import Verb
+from rollout_console.api import serializers as bodies
+from rollout_console.api.access import ApiView
+from rollout_console.api.reads import moment, whole
+from rollout_console.catalog.models import WorkflowPath
+from rollout_console.core.errors import InvalidInput, NotFound
+from rollout_console.rollouts.models import Mark
+from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
+from signals.buckets.selectors import Point, rounded_step, signal_series
+from signals.catalogue import SIGNALS, signal_of
+from signals.guards.models import Compare, Guard
+
+ARMS: Final = {"candidate": ARM_CANDIDATE, "stable": ARM_STABLE}
+SPAN_MAX: Final = timedelta(days=31)
+POINTS: Final = 120
+POINTS_MAX: Final = 2000
+
+
+class SeriesView(ApiView):
+    @extend_schema(
+        summary="A signal over time",
+        parameters=[
+            OpenApiParameter("workflow", str, required=True),
+            OpenApiParameter("path", str, required=True),
+            OpenApiParameter("signal", str, required=True),
+            OpenApiParameter("segment", str),
+            OpenApiParameter("release", str, description="The path's candidate or stable release."),
+            OpenApiParameter("arm", str, enum=sorted(ARMS), description="candidate unless said."),
+            OpenApiParameter("from", str, description="RFC 3339; an hour before `to` unless said."),
+            OpenApiParameter("to", str, description="RFC 3339; now unless said."),
+            OpenApiParameter("step", int, description="Seconds; so many that 120 points fit."),
+        ],
+        responses=bodies.SeriesOut,
+    )
+    def get(self, request: Request) -> Response:
+        asked = request.query_params
+        path = (
+            WorkflowPath.objects.select_related("workflow", "stable", "candidate")
+            .filter(workflow__slug=_word(asked, "workflow"), slug=_word(asked, "path"))
+            .first()
+        )
+        if path is None or not self.principal.may(Verb.READ, path.workflow_id):
+            raise NotFound("There is no such workflow and path; both are needed.")
+        signal = _word(asked, "signal")
+        if signal not in SIGNALS:
+            raise InvalidInput(
+                f"There is no signal “{signal[:80]}”.",
+                errors=[{"pointer": "/signal", "detail": f"Known: {', '.join(SIGNALS)}."}],
+            )
+        end = moment(request, "to", self.now)
+        start = moment(request, "from", end - timedelta(hours=1))
+        if not timedelta(0) < end - start <= SPAN_MAX:
+            raise InvalidInput("“from” lies before “to”, and at most 31 days before it.")
+        span_s = (end - start).total_seconds()
+        step_s = whole(
+            request, "step", default=max(1, int(span_s / POINTS)), least=1, most=31 * 86400
+        )
+        step_s = rounded_step(start=start, end=end, step_s=step_s)
+        if span_s / step_s > POINTS_MAX:
+            raise InvalidInput(f"At most {POINTS_MAX:,} points: choose a longer “step”.")
+        arm = _arm(asked, path)
+        fields: dict[str, Any] = {
+            "signal": signal,
+            "workflow_id": path.workflow_id,
+            "path_id": path.pk,
+            "segment_ids": _segments(asked, path),
+            "start": start,
+            "end": end,
+            "slow_ms": path.limits.get("slow_path_ms"),
+        }
+        points = signal_series(arms=[arm], step_s=step_s, **fields)
+        baseline = None
+        if arm != ARM_STABLE:
+            baseline = _mean(signal_series(arms=[ARM_STABLE], step_s=int(span_s) + 1, **fields))
+        return Response(
+            {
+                "signal": signal,
+                "unit": signal_of(signal).unit,
+                "step_s": step_s,
+                "points": [
+                    {"t": p.t, "value": p.value, "low": p.low, "high": p.high, "n": p.n}
+                    for p in points
+                ],
+                "marks": _marks(path, start, end),
+                "limit": _limit(path, signal),
+                "baseline": baseline,
+            }
+        )
+
+
+def _word(asked: Any, key: str) -> str:
+    value = str(asked.get(key, ""))
+    if not value or "\x00" in value:
+        raise InvalidInput(
+            f"“{key}” is needed.", errors=[{"pointer": f"/{key}", "detail": "Name one."}]
+        )
+    return value
+
+
+def _arm(asked: Any, path: WorkflowPath) -> int:
+    """Return the arm asked for, by name or by the release that plays it."""
+    by_release = None
+    if release := asked.get("release"):
+        playing = {
+            row.version: arm
+            for row, arm in ((path.stable, ARM_STABLE), (path.candidate, ARM_CANDIDATE))
+            if row is not None
+        }
+        by_release = playing.get(release)
+        if by_release is None:
+            raise InvalidInput(
+                "“release” is the path's candidate or stable one here.",
+                errors=[{"pointer": "/release", "detail": f"Known: {', '.join(playing)}."}],
+            )
+    name = asked.get("arm")
+    if not name:
+        return ARM_CANDIDATE if by_release is None else by_release
+    if name not in ARMS:
+        raise InvalidInput("“arm” is candidate or stable.")
+    if by_release is not None and ARMS[name] != by_release:
+        raise InvalidInput("“arm” and “release” name two different arms; send one of them.")
+    return ARMS[name]
+
+
+def _segments(asked: Any, path: WorkflowPath) -> list[int] | None:
+    slug = asked.get("segment")
+    if not slug:
+        return None
+    found = list(
+        path.workflow.segments.filter(slug=_word(asked, "segment")).values_list("pk", flat=True)
+    )
+    if not found:
+        raise NotFound(f"There is no segment “{slug[:80]}” in this workflow.")
+    return found
+
+
+def _limit(path: WorkflowPath, signal: str) -> float | None:
+    """Return the limit drawn: that of the newest guard on it, else the path's own."""
+    guard = (
+        Guard.objects.filter(
+            path=path, signal=signal, retired_at=None, compare=Compare.LIMIT, limit__isnull=False
+        )
+        .order_by("-armed", "-kind", "-pk")
+        .first()
+    )
+    return path.limits.get(signal) if guard is None else guard.limit
+
+
+def _marks(path: WorkflowPath, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    marks = Mark.objects.filter(
+        workflow=path.workflow_id, at__gte=start, at__lt=end, rollout__rollout_paths__path=path
+    )
+    return [
+        {"t": mark.at, "kind": mark.kind, "text": mark.text} for mark in marks.order_by("at", "pk")
+    ]
+
+
+def _mean(points: list[Point]) -> float | None:
+    """Return the value over all points, each weighted by its tasks."""
+    n = sum(point.n for point in points)
+    return sum(point.value * point.n for point in points) / n if n else None

@@ -1,0 +1,47 @@
+"""The control API's addresses; the machines' own stand in `api.bare.routes`."""
+
+from django.urls import path, re_path
+
+from rollout_console.api import controls, docs, reads, series
+
+app_name = "api"
+
+urlpatterns = [
+    path("schema/", docs.schema, name="schema"),
+    path("docs/", docs.docs_page, name="docs"),
+    path("v1/me", reads.MeView.as_view(), name="me"),
+    path("v1/overview", reads.OverviewView.as_view(), name="overview"),
+    path("v1/workflows", reads.WorkflowsView.as_view(), name="workflows"),
+    path("v1/rollouts", reads.RolloutsView.as_view(), name="rollouts"),
+    path("v1/rollouts/<str:slug>", reads.RolloutView.as_view(), name="rollout"),
+    path("v1/rollouts/<str:slug>/verdicts", reads.VerdictsView.as_view(), name="verdicts"),
+    path("v1/rollouts/<str:slug>/readiness", reads.ReadinessView.as_view(), name="readiness"),
+    path("v1/exposure/versions", reads.ExposureVersionsView.as_view(), name="exposure_versions"),
+    path("v1/signals/series", series.SeriesView.as_view(), name="series"),
+    path("v1/alerts", reads.AlertsView.as_view(), name="alerts"),
+    path("v1/audit", reads.AuditView.as_view(), name="audit"),
+    path("v1/plans/<str:workflow>", controls.PlanView.as_view(), name="plan"),
+    path(
+        "v1/workflows/<str:workflow>/releases/<str:version>",
+        controls.ReleaseView.as_view(),
+        name="release",
+    ),
+    path("v1/rollouts/<str:slug>/ready", controls.ReadyView.as_view(), name="ready"),
+    path("v1/rollouts/<str:slug>/go-live", controls.GoLiveView.as_view(), name="go_live"),
+    path("v1/rollouts/<str:slug>/complete", controls.CompleteView.as_view(), name="complete"),
+    path("v1/rollouts/<str:slug>/abandon", controls.AbandonView.as_view(), name="abandon"),
+    path(
+        "v1/rollouts/<str:slug>/containment",
+        controls.ContainmentView.as_view(),
+        name="containment",
+    ),
+    path("v1/alerts/<int:alert_id>/ack", controls.AlertAckView.as_view(), name="alert_ack"),
+    path("v1/alerts/<int:alert_id>/hold", controls.AlertHoldView.as_view(), name="alert_hold"),
+    path(
+        "v1/alerts/<int:alert_id>/resolve",
+        controls.AlertResolveView.as_view(),
+        name="alert_resolve",
+    ),
+    # Whatever else stands under /api/ is answered as a problem too, also while debugging.
+    re_path(r"^", docs.nothing_here),
+]

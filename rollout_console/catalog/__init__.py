@@ -1,0 +1,1 @@
+"""Workflows, paths, segments, releases and the people responsible."""

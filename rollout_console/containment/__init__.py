@@ -1,0 +1,1 @@
+"""Pause, roll back and the rest: one transactional function."""

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class ContainmentConfig(AppConfig):
+    name = "rollout_console.containment"
+    label = "containment"

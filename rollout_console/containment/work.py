@@ -1,0 +1,49 @@
+"""One round of the watch: what Celery does when nudged, and the keeper when that is overdue."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+import structlog
+from django.utils import timezone
+
+from rollout_console.containment.services import alerts_contain_due
+from rollout_console.core.heartbeats import heartbeat_record
+from signals.alerts.services import guards_watch
+from signals.buckets.services import buckets_fold
+from signals.ingest.services import batches_drain
+
+log = structlog.get_logger()
+
+WORKER: Final = "worker"
+KEEPER: Final = "keeper"
+
+Step = Callable[..., int]
+
+
+def work_once(*, name: str, periodic: bool) -> int:
+    """Drain, fold, look at the guards, apply what is due; return the batches drained.
+
+    A nudged round that finds nothing to drain ends there; a periodic one always looks, since
+    clocks run and silence is a verdict too. One failing step does not keep the next from
+    running: a broken fold must not stop a trigger.
+    """
+    drained = _step(batches_drain)
+    if drained == 0 and not periodic:
+        return 0
+    _step(guards_watch)
+    _step(alerts_contain_due)
+    _step(buckets_fold)
+    if periodic:
+        heartbeat_record(name=name, now=timezone.now())
+    return drained
+
+
+def _step(step: Step) -> int:
+    now: datetime = timezone.now()
+    try:
+        return step(now=now)
+    except Exception:
+        # The outer edge of a background round: logged, and tried again in a second.
+        log.exception("work.step_failed", step=step.__name__)
+        return 0

@@ -1,0 +1,1 @@
+"""Errors, outbox, canonical JSON, nudges: what every other part stands on."""

@@ -1,0 +1,1 @@
+"""The demo: simulated AI workflows that are ordinary clients of the console."""

@@ -1,0 +1,1 @@
+"""Compile, evaluate and serve what a context gets."""

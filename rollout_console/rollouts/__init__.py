@@ -1,0 +1,1 @@
+"""Plans, stages and the rollout's state machine."""

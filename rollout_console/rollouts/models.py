@@ -1,0 +1,191 @@
+from django.conf import settings
+from django.db import models
+from django.db.models import CheckConstraint, Q, UniqueConstraint
+
+from rollout_console.catalog.models import Release, Segment, Workflow, WorkflowPath
+from rollout_console.rollouts.states import IN_FORCE, RolloutState
+
+STATES = [state.value for state in RolloutState]
+
+
+class PlanVersion(models.Model):
+    """A plan as applied: the parsed document, whole, and the text it came as."""
+
+    workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="plans")
+    number = models.PositiveIntegerField()
+    document = models.JSONField()
+    text = models.TextField(blank=True)
+    digest = models.CharField(max_length=64)
+    applied_at = models.DateTimeField()
+    applied_by = models.CharField(max_length=150)
+
+    class Meta:
+        constraints = [
+            UniqueConstraint(name="plan_number_once", fields=["workflow", "number"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id} plan {self.number}"
+
+
+class Rollout(models.Model):
+    """A candidate's way up a ladder of stages. `version` moves with its own changes only."""
+
+    slug = models.CharField(max_length=80, unique=True)
+    workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="rollouts")
+    plan = models.ForeignKey(PlanVersion, on_delete=models.PROTECT, related_name="rollouts")
+    candidate = models.ForeignKey(
+        Release, on_delete=models.PROTECT, related_name="rollouts_as_candidate"
+    )
+    stable = models.ForeignKey(
+        Release, null=True, on_delete=models.PROTECT, related_name="rollouts_as_stable"
+    )
+    state = models.CharField(
+        max_length=12, choices=[(state, state) for state in STATES], default=RolloutState.DRAFT
+    )
+    version = models.PositiveBigIntegerField(default=1)
+    stage = models.PositiveIntegerField(default=1)
+    salt = models.CharField(max_length=32)
+    created_at = models.DateTimeField()
+    state_at = models.DateTimeField()
+    state_by = models.CharField(max_length=150)
+    stage_at = models.DateTimeField(null=True)
+    live_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [models.Index(name="rollout_by_state", fields=["state", "id"])]
+        constraints = [
+            CheckConstraint(name="rollout_state_known", condition=Q(state__in=STATES)),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+    @property
+    def in_force(self) -> bool:
+        return RolloutState(self.state) in IN_FORCE
+
+
+class RolloutPath(models.Model):
+    """A path that a rollout moves, and its mode there."""
+
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="rollout_paths")
+    path = models.ForeignKey(WorkflowPath, on_delete=models.PROTECT, related_name="rollout_paths")
+    # Copied from the rollout's state, so that the database can hold one rollout a path.
+    in_force = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [
+            UniqueConstraint(name="rollout_path_once", fields=["rollout", "path"]),
+            UniqueConstraint(
+                name="path_one_rollout_in_force",
+                fields=["path"],
+                condition=Q(in_force=True),
+                violation_error_message="Another rollout is in force on this path.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rollout_id} on {self.path_id}"
+
+
+class Stage(models.Model):
+    """One rung: named segments with a share of each one's units. Positions count from 1."""
+
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="stages")
+    position = models.PositiveIntegerField()
+    slug = models.CharField(max_length=80)
+    bake_s = models.PositiveIntegerField()
+    min_runs = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            UniqueConstraint(name="stage_position_once", fields=["rollout", "position"]),
+            UniqueConstraint(name="stage_slug_once", fields=["rollout", "slug"]),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class StageSegment(models.Model):
+    """A segment on a rung, with the share (0-1) of its units that the rung exposes."""
+
+    stage = models.ForeignKey(Stage, on_delete=models.CASCADE, related_name="segments")
+    segment = models.ForeignKey(Segment, on_delete=models.PROTECT, related_name="stage_segments")
+    position = models.PositiveIntegerField()
+    share = models.DecimalField(max_digits=6, decimal_places=5)
+
+    class Meta:
+        constraints = [
+            UniqueConstraint(name="stage_segment_once", fields=["stage", "segment"]),
+            CheckConstraint(
+                name="stage_share_in_range", condition=Q(share__gt=0) & Q(share__lte=1)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.segment_id} {self.share}"
+
+
+class ExposedSegment(models.Model):
+    """What is exposed now: a segment and the share (0-1) of its units, after containment."""
+
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="exposed")
+    segment = models.ForeignKey(Segment, on_delete=models.PROTECT, related_name="exposed")
+    share = models.DecimalField(max_digits=6, decimal_places=5)
+
+    class Meta:
+        constraints = [
+            UniqueConstraint(name="exposed_segment_once", fields=["rollout", "segment"]),
+            CheckConstraint(
+                name="exposed_share_in_range", condition=Q(share__gt=0) & Q(share__lte=1)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.segment_id} {self.share}"
+
+
+class Confirmation(models.Model):
+    """One person's half of a step that needs two; void when the version moves or it expires."""
+
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="confirmations")
+    verb = models.CharField(max_length=20)
+    version = models.PositiveBigIntegerField()
+    role = models.CharField(max_length=20)
+    person = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="confirmations"
+    )
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            UniqueConstraint(
+                name="confirmation_once_per_person",
+                fields=["rollout", "verb", "version", "person"],
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.role}"
+
+
+class Mark(models.Model):
+    """A point in time that every chart of these paths shows: a release change or an action."""
+
+    workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="marks")
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="marks")
+    kind = models.CharField(max_length=10, choices=[("release", "release"), ("action", "action")])
+    text = models.CharField(max_length=200)
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(name="mark_by_workflow", fields=["workflow", "at"])]
+        constraints = [
+            CheckConstraint(name="mark_kind_known", condition=Q(kind__in=["release", "action"])),
+        ]
+
+    def __str__(self) -> str:
+        return self.text

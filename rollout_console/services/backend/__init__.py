@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend, with words for a stack that is not running."""

@@ -1,0 +1,78 @@
+"""Geometry of the small drawings that the server renders as SVG. Pure: no Django."""
+
+from dataclasses import dataclass
+from typing import Final
+
+# The limit's tick sits here on every track, whatever the unit or direction.
+LIMIT_X: Final = 72.0
+TRACK: Final = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A limit-aligned bar on a track of 100: fill up to the limit, overflow, 95 % whiskers."""
+
+    fill: float
+    over: float
+    low: float | None
+    high: float | None
+
+
+def limit_bar(used: float | None, *, low: float | None = None, high: float | None = None) -> Bar:
+    """Return the bar for shares of the limit used (1.0 is the limit); None draws an empty track."""
+    if used is None:
+        return Bar(0.0, 0.0, None, None)
+    at = _x(used)
+    if low is None or high is None:
+        return Bar(round(min(at, LIMIT_X), 1), round(max(0.0, at - LIMIT_X), 1), None, None)
+    left, right = sorted((_x(low), _x(high)))
+    return Bar(
+        round(min(at, LIMIT_X), 1),
+        round(max(0.0, at - LIMIT_X), 1),
+        round(left, 1),
+        round(right, 1),
+    )
+
+
+def _x(used: float) -> float:
+    return min(TRACK, max(0.0, used * LIMIT_X))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One bar of the small ladder, in a box of 84 by 31."""
+
+    kind: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def ladder_steps(*, stages: int, stage: int, exposed: bool) -> list[Step]:
+    """Return the bars of the small ladder; without exposure every rung is one to come."""
+    count = max(1, stages)
+    width = 84.0 / count
+    steps = []
+    for number in range(1, count + 1):
+        height = 30.0 * (0.2 + 0.8 * number / count) if count > 1 else 18.0
+        kind = "pend"
+        if exposed and number <= stage:
+            kind = "now" if number == stage else "done"
+        steps.append(
+            Step(
+                kind,
+                x=round((number - 1) * width + 0.8, 1),
+                y=round(30.0 - height, 1),
+                width=round(width - 2.4, 1),
+                height=round(height, 1),
+            )
+        )
+    return steps
+
+
+# Radii of the rings that stand for the stages, the innermost first.
+def ring_radii(stages: int) -> list[float]:
+    """Return one radius a stage within a circle of 70, the first stage innermost."""
+    count = max(1, stages)
+    return [round(14 + (70 - 14) * number / max(1, count - 1), 1) for number in range(count)]

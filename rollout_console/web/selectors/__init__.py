@@ -1,0 +1,1 @@
+"""Rows made for the pages: all queries done before rendering."""

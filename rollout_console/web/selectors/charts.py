@@ -1,0 +1,200 @@
+"""The charts of a rollout: which ones, over which span, with which limits and marks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from rollout_console.catalog.models import WorkflowPath
+from rollout_console.rollouts.models import Mark, Rollout, StageSegment
+from rollout_console.web.figures import ChartMark, Series, TableRow, figure, table_rows
+from signals.alerts.models import Alert
+from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
+from signals.buckets.selectors import rounded_step, signal_series
+from signals.catalogue import signal_of
+from signals.guards.models import Guard
+
+# The charts that every path has; signals that a guard watches join them.
+BASE_SIGNALS: Final = ("quality_pass_rate", "latency_p95_ms", "cost_per_task_usd")
+CHARTS_MAX: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    slug: str
+    name: str
+    span_s: int
+    step_s: int
+
+
+WINDOWS: Final = {
+    window.slug: window
+    for window in (
+        Window("15m", "15 min", 900, 10),
+        Window("1h", "1 h", 3600, 60),
+        Window("12h", "12 h", 43_200, 600),
+        Window("7d", "7 d", 604_800, 7200),
+    )
+}
+_YOUNG: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One chart: `figure` in Plotly's form, and the same numbers as a table."""
+
+    key: str
+    path: str
+    path_name: str
+    signal: str
+    title: str
+    figure: dict[str, Any]
+    rows: list[TableRow]
+
+
+@dataclass(frozen=True, slots=True)
+class ChartPlan:
+    """A chart that a page has room for, before its numbers are read."""
+
+    key: str
+    path_id: int
+    path: str
+    path_name: str
+    signal: str
+    title: str
+    limit: float | None
+    slow_ms: float | None
+
+
+def window_chosen(asked: str, rollout: Rollout, now: datetime) -> Window:
+    """Return the window asked for; else the shortest for a rollout younger than an hour."""
+    if asked in WINDOWS:
+        return WINDOWS[asked]
+    since = rollout.live_at or rollout.created_at
+    return WINDOWS["15m"] if now - since < _YOUNG else WINDOWS["1h"]
+
+
+def chart_plans(
+    rollout: Rollout, *, path: str = "", signals: Sequence[str] = ()
+) -> list[ChartPlan]:
+    """Return the charts of a rollout's paths, or of one, or only those of `signals`."""
+    paths = WorkflowPath.objects.filter(rollout_paths__rollout=rollout).order_by("pk")
+    if path:
+        paths = paths.filter(slug=path)
+    guards = list(
+        Guard.objects.filter(rollout=rollout.slug, retired_at=None)
+        .exclude(limit=None)
+        .values_list("path_id", "signal", "kind", "limit", "compare")
+    )
+    plans = []
+    for each in paths:
+        watched = [signal for path_id, signal, *_ in guards if path_id == each.pk]
+        chosen = signals or [*BASE_SIGNALS, *watched]
+        for slug in list(dict.fromkeys(chosen))[:CHARTS_MAX]:
+            known = signal_of(slug)
+            if not known.collected or known.source == "age":
+                continue
+            limits = [
+                (compare == "hard_cap", kind != "trigger", limit)
+                for path_id, signal, kind, limit, compare in guards
+                if path_id == each.pk and signal == slug
+            ]
+            limit = min(limits)[2] if limits else each.limits.get(slug)
+            slow = each.limits.get("slow_path_ms")
+            plans.append(
+                ChartPlan(
+                    key=f"{each.slug}.{slug}",
+                    path_id=each.pk,
+                    path=each.slug,
+                    path_name=each.name,
+                    signal=slug,
+                    title=known.title,
+                    limit=float(limit) if limit is not None else None,
+                    slow_ms=float(slow) if slow is not None else None,
+                )
+            )
+    return plans
+
+
+def charts(
+    rollout: Rollout, plans: Sequence[ChartPlan], *, window: Window, now: datetime
+) -> list[Chart]:
+    """Read the numbers of the charts.
+
+    After the rollout ended a line goes on with what the same segments were served instead.
+    """
+    if not plans:
+        return []
+    end = now
+    start = _start(rollout, window, now)
+    step_s = rounded_step(start=start, end=end, step_s=window.step_s)
+    segment_ids = list(
+        StageSegment.objects.filter(stage__rollout=rollout, stage__position=rollout.stage)
+        .order_by("position")
+        .values_list("segment_id", flat=True)
+    )
+    marks = [
+        ChartMark(at=at, kind=kind, text=text)
+        for at, kind, text in Mark.objects.filter(rollout=rollout, at__gte=start)
+        .order_by("at", "pk")
+        .values_list("at", "kind", "text")
+    ]
+    trips = list(
+        Alert.objects.filter(rollout=rollout.slug, opened_at__gte=start)
+        .order_by("opened_at", "pk")
+        .values_list("guard__path_id", "guard__signal", "opened_at")
+    )
+    found = []
+    for plan in plans:
+        fields: dict[str, Any] = {
+            "signal": plan.signal,
+            "workflow_id": rollout.workflow_id,
+            "path_id": plan.path_id,
+            "segment_ids": segment_ids,
+            "start": start,
+            "end": end,
+            "step_s": window.step_s,
+            "slow_ms": plan.slow_ms,
+        }
+        ended = rollout.ended_at if rollout.live_at else None
+        candidate = signal_series(arms=[ARM_CANDIDATE], served_until=ended, **fields)
+        stable = [] if ended else signal_series(arms=[ARM_STABLE], **fields)
+        series = Series(
+            signal=signal_of(plan.signal),
+            candidate=candidate,
+            stable=stable,
+            limit=plan.limit,
+            marks=[
+                *marks,
+                *(
+                    ChartMark(at=at, kind="action", text=f"tripped {at:%H:%M:%S}")
+                    for path_id, signal, at in trips
+                    if path_id == plan.path_id and signal == plan.signal
+                ),
+            ],
+            start=start,
+            end=end,
+            step_s=step_s,
+        )
+        found.append(
+            Chart(
+                key=plan.key,
+                path=plan.path,
+                path_name=plan.path_name,
+                signal=plan.signal,
+                title=plan.title,
+                figure=figure(series),
+                rows=table_rows(series),
+            )
+        )
+    return found
+
+
+def _start(rollout: Rollout, window: Window, now: datetime) -> datetime:
+    """Return where a chart begins: a young rollout gets no hour of emptiness before it."""
+    start = now - timedelta(seconds=window.span_s)
+    if rollout.live_at is None or window.span_s > WINDOWS["1h"].span_s:
+        return start
+    age = now - rollout.live_at
+    before = rollout.live_at - max(timedelta(seconds=60), age / 4)
+    return max(start, before)

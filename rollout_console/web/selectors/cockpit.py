@@ -1,0 +1,323 @@
+"""One rollout, whole: what its cockpit shows."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from django.db.models import Q
+
+from approvals.authority.matrix import Role, Verb
+from approvals.authority.principals import Principal, who_can
+from rollout_console.audit.models import AuditEntry
+from rollout_console.catalog.models import ReleaseChange, Segment
+from rollout_console.containment.policy import REASONS
+from rollout_console.core.errors import NotFound
+from rollout_console.rollouts.models import Rollout, StageSegment
+from rollout_console.rollouts.states import EXPOSING, RolloutState
+from rollout_console.web.selectors.rollouts import RolloutRow, rollout_rows
+from rollout_console.web.selectors.shell import readable_ids
+from rollout_console.web.words import (
+    VERDICTS,
+    Shown,
+    action_shown,
+    duration_text,
+    share_text,
+)
+from signals.alerts.models import Alert
+from signals.guards.selectors import VerdictRow, verdict_rows
+
+TIMELINE_MAX: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A stage of the ladder. `share` is its planned part of the segments' tasks a day."""
+
+    position: int
+    kind: str
+    text: str
+    share: float
+    share_text: str
+    status: str
+    bake_used: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GuardRow:
+    slug: str
+    title: str
+    path: str
+    signal: str
+    verdict: str
+    shown: Shown
+    sentence: str
+    limit: str
+    value: str
+    n: int
+    window_s: int
+    at: datetime | None
+    since: datetime | None
+    needs: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRow:
+    component: str
+    name: str
+    before: list[str]
+    after: list[str]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One line of the timeline."""
+
+    at: datetime
+    shown: Shown
+    who: str
+    detail: str
+    alert: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step that the reader may take, or sees who can."""
+
+    name: str
+    url: str
+    may: bool
+    who: list[str]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cockpit:
+    row: RolloutRow
+    rollout: Rollout
+    plan_number: int
+    rungs: list[Rung]
+    criteria: list[GuardRow]
+    triggers: list[GuardRow]
+    changes: list[ChangeRow]
+    source: dict[str, Any]
+    timeline: list[Happening]
+    may: dict[str, bool]
+    who: list[str]
+    step: Step | None
+
+
+def rollout_get(slug: str, principal: Principal) -> Rollout:
+    """Return a rollout that `principal` may read.
+
+    Raises:
+        NotFound: there is none, or its workflow is not theirs to read.
+    """
+    query = Rollout.objects.select_related(
+        "workflow__owner", "workflow__deputy", "candidate", "stable", "plan"
+    )
+    ids = readable_ids(principal)
+    if ids is not None:
+        query = query.filter(workflow__in=ids)
+    found = query.filter(slug=slug).first() if "\x00" not in slug else None
+    if found is None:
+        raise NotFound(f"There is no rollout “{slug}” in your workflows. Nothing is affected.")
+    return found
+
+
+def cockpit(rollout: Rollout, *, principal: Principal, now: datetime) -> Cockpit:
+    """Return everything about a rollout but its charts."""
+    row = rollout_rows(principal=principal, now=now, slug=rollout.slug)[0]
+    verdicts = verdict_rows([rollout.slug], now)
+    criteria = [_guard(verdict) for verdict in verdicts if verdict.kind == "criterion"]
+    may = {
+        action: principal.may(Verb(action), rollout.workflow_id) for action in ("pause", "rollback")
+    }
+    return Cockpit(
+        row=row,
+        rollout=rollout,
+        plan_number=rollout.plan.number,
+        rungs=_rungs(rollout, criteria, now),
+        criteria=criteria,
+        triggers=[_guard(verdict) for verdict in verdicts if verdict.kind == "trigger"],
+        changes=_changes(rollout),
+        source=rollout.candidate.source or {},
+        timeline=timeline(rollout.slug),
+        may=may,
+        who=[] if all(may.values()) else who_can(Verb.PAUSE, rollout.workflow),
+        step=_step(rollout, principal, now),
+    )
+
+
+def _guard(verdict: VerdictRow) -> GuardRow:
+    needs = ""
+    if verdict.needs_runs:
+        needs = f"needs about {verdict.needs_runs:,} more run{'s' * (verdict.needs_runs > 1)}"
+        if verdict.needs_s:
+            needs += f", {duration_text(verdict.needs_s)} at this rate"
+    return GuardRow(
+        slug=verdict.guard,
+        title=verdict.title,
+        path=verdict.path,
+        signal=verdict.signal,
+        verdict=verdict.verdict,
+        shown=VERDICTS[verdict.verdict],
+        sentence=verdict.sentence,
+        limit=verdict.limit_text,
+        value=verdict.value_text,
+        n=verdict.n,
+        window_s=verdict.window_s,
+        at=verdict.data_at,
+        since=verdict.since,
+        needs=needs,
+    )
+
+
+def _rungs(rollout: Rollout, criteria: list[GuardRow], now: datetime) -> list[Rung]:
+    rows = list(
+        StageSegment.objects.filter(stage__rollout=rollout)
+        .select_related("stage", "segment")
+        .order_by("stage__position", "position")
+    )
+    sizes = dict(
+        Segment.objects.filter(workflow=rollout.workflow_id).values_list("pk", "tasks_per_day")
+    )
+    known = bool(sizes) and all(size is not None for size in sizes.values())
+    total = sum(size or 0 for size in sizes.values()) if known else 0
+    exposing = RolloutState(rollout.state) in EXPOSING
+    rungs = []
+    for position in sorted({row.stage.position for row in rows}):
+        parts = [row for row in rows if row.stage.position == position]
+        stage = parts[0].stage
+        if total:
+            share = sum(float(part.share) * (sizes[part.segment_id] or 0) for part in parts) / total
+        else:
+            share = sum(float(part.share) for part in parts) / len(parts)
+        kind, status, used = "pend", "Locked: needs every criterion and an approval", None
+        if exposing and position < rollout.stage:
+            kind, status = "done", "Held"
+        elif exposing and position == rollout.stage:
+            kind = "now"
+            since = rollout.stage_at or rollout.state_at
+            spent = (now - since).total_seconds()
+            used = round(min(1.0, spent / stage.bake_s) * 100)
+            holding = sum(guard.verdict == "holding" for guard in criteria)
+            status = (
+                f"Bakes at least {duration_text(stage.bake_s)} and {stage.min_runs:,} runs"
+                f" · {holding} of {len(criteria)} criteria holding"
+            )
+        elif position == 1 and rollout.state in {RolloutState.DRAFT, RolloutState.READY}:
+            status = "Locked: goes live with owner and approver"
+        elif rollout.state in {RolloutState.ROLLED_BACK, RolloutState.ABANDONED}:
+            status = "Closed: a new rollout starts at its first stage"
+        rungs.append(
+            Rung(
+                position=position,
+                kind=kind,
+                text=" + ".join(
+                    f"{part.segment.name} {share_text(float(part.share))}" for part in parts
+                ),
+                share=round(max(0.5, share * 99), 1),
+                share_text=share_text(share),
+                status=status,
+                bake_used=used,
+            )
+        )
+    return rungs
+
+
+def _changes(rollout: Rollout) -> list[ChangeRow]:
+    return [
+        ChangeRow(
+            component=change.component,
+            name=change.name,
+            before=change.before.splitlines(),
+            after=change.after.splitlines(),
+            note=change.note,
+        )
+        for change in ReleaseChange.objects.filter(release=rollout.candidate_id).order_by(
+            "position"
+        )
+    ]
+
+
+def timeline(slug: str) -> list[Happening]:
+    """Return what happened to a rollout and its alerts, newest first."""
+    alerts = {
+        str(pk): (guard, sentence)
+        for pk, guard, sentence in Alert.objects.filter(rollout=slug).values_list(
+            "pk", "guard__slug", "sentence"
+        )
+    }
+    entries = AuditEntry.objects.filter(
+        Q(subject_type="rollout", subject=slug) | Q(subject_type="alert", subject__in=list(alerts))
+    ).order_by("-pk")[:TIMELINE_MAX]
+    return [_happening(entry, alerts) for entry in entries]
+
+
+def _happening(entry: AuditEntry, alerts: dict[str, tuple[str, str]]) -> Happening:
+    details = []
+    if entry.subject_type == "alert":
+        guard, sentence = alerts[entry.subject]
+        details.append(f"{guard}: {sentence}" if entry.action == "alert.opened" else guard)
+    code = entry.reason.get("code")
+    if code:
+        details.append(REASONS.get(code, code))
+    for words in (entry.reason.get("note"), entry.data.get("findings"), entry.data.get("note")):
+        if words:
+            details.append(f"“{words}”")
+    if number := entry.data.get("exposure_version"):
+        details.append(f"exposure version {number}")
+    return Happening(
+        at=entry.at,
+        shown=action_shown(entry.action),
+        who=entry.actor,
+        detail=" · ".join(details),
+        alert=int(entry.subject) if entry.subject_type == "alert" else None,
+    )
+
+
+def _step(rollout: Rollout, principal: Principal, now: datetime) -> Step | None:
+    """Return the step that this state waits for, with who may take it."""
+    workflow = rollout.workflow
+    if rollout.state == RolloutState.DRAFT:
+        may = principal.may(Verb.ROLLOUT_READY, workflow.pk)
+        return Step(
+            name="Mark ready",
+            url="web:ready",
+            may=may,
+            who=[] if may else who_can(Verb.ROLLOUT_READY, workflow),
+            note="Marking it ready exposes nothing.",
+        )
+    if rollout.state != RolloutState.READY:
+        return None
+    held = list(
+        rollout.confirmations.filter(
+            verb="go_live", version=rollout.version, expires_at__gt=now
+        ).select_related("person")
+    )
+    roles = {confirmation.role for confirmation in held}
+    mine = any(confirmation.person_id == principal.person_id for confirmation in held)
+    owner = Role.OWNER not in roles and principal.may(Verb.GO_LIVE, workflow.pk)
+    approver = Role.APPROVER not in roles and principal.may(Verb.GO_LIVE_CONFIRM, workflow.pk)
+    missing = []
+    if Role.OWNER not in roles:
+        missing.append("its owner")
+    if Role.APPROVER not in roles:
+        missing.append("an approver")
+    note = f"Waits for {' and '.join(missing)}."
+    if held:
+        by = ", ".join(confirmation.person.shown_name for confirmation in held)
+        note = f"Confirmed by {by}. {note}"
+    who = []
+    if not (owner or approver):
+        verbs = [Verb.GO_LIVE] if Role.OWNER not in roles else []
+        verbs += [Verb.GO_LIVE_CONFIRM] if Role.APPROVER not in roles else []
+        who = list(dict.fromkeys(name for verb in verbs for name in who_can(verb, workflow)))
+    return Step(
+        name="Confirm go-live",
+        url="web:go_live",
+        may=(owner or approver) and not mine,
+        who=who,
+        note=note,
+    )

@@ -1,0 +1,25 @@
+from django.urls import path
+
+from rollout_console.web import alerts, audit, contain, login, overview, rollouts
+
+app_name = "web"
+
+urlpatterns = [
+    path("", overview.exposed_now, name="overview"),
+    path("login/", login.log_in, name="login"),
+    path("logout/", login.log_out, name="logout"),
+    path("rollouts/", rollouts.rollouts, name="rollouts"),
+    path("rollouts/<str:slug>/", rollouts.rollout, name="rollout"),
+    path("rollouts/<str:slug>/charts.json", rollouts.charts_json, name="charts"),
+    path("rollouts/<str:slug>/plan/", rollouts.plan, name="plan"),
+    path("rollouts/<str:slug>/plan.yaml", rollouts.plan_yaml, name="plan_yaml"),
+    path("rollouts/<str:slug>/ready/", rollouts.ready, name="ready"),
+    path("rollouts/<str:slug>/go-live/", rollouts.go_live, name="go_live"),
+    path("rollouts/<str:slug>/contain/<str:action>/", contain.contain, name="contain"),
+    path("alerts/", alerts.alerts, name="alerts"),
+    path("alerts/<int:alert_id>/", alerts.alert, name="alert"),
+    path("alerts/<int:alert_id>/ack/", alerts.acknowledge, name="alert_ack"),
+    path("alerts/<int:alert_id>/hold/", alerts.hold, name="alert_hold"),
+    path("alerts/<int:alert_id>/resolve/", alerts.resolve, name="alert_resolve"),
+    path("audit/", audit.audit, name="audit"),
+]

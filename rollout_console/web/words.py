@@ -1,0 +1,130 @@
+"""The words and shapes that pages use for states. Pure: no Django."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from rollout_console.rollouts.states import RolloutState
+from signals.format import MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How a state looks: its word, its icon and the hue key of the style sheet."""
+
+    word: str
+    icon: str
+    hue: str
+
+
+STATES: Final[dict[RolloutState, Shown]] = {
+    RolloutState.DRAFT: Shown("Draft", "s-ready", "ready"),
+    RolloutState.READY: Shown("Ready", "s-ready", "ready"),
+    RolloutState.LIVE: Shown("Live", "s-live", "live"),
+    RolloutState.PAUSED: Shown("Paused", "s-paused", "paused"),
+    RolloutState.COMPLETED: Shown("Completed", "s-complete", "complete"),
+    RolloutState.ROLLED_BACK: Shown("Rolled back", "s-rolled", "rolled"),
+    RolloutState.ABANDONED: Shown("Abandoned", "stop", "complete"),
+}
+
+# A signal's state: shape, word and hue; unknown is not fine, so it has a shape of its own.
+SIGNALS: Final[dict[str, Shown]] = {
+    "inside": Shown("Inside", "ok", "ok"),
+    "near": Shown("Near limit", "watch", "watch"),
+    "over": Shown("Over limit", "breach", "breach"),
+    "too_few": Shown("Not enough data", "none", "none"),
+    "stale": Shown("Stale", "stale", "stale"),
+}
+
+VERDICTS: Final[dict[str, Shown]] = {
+    "holding": Shown("Holding", "ok", "ok"),
+    "failing": Shown("Failing", "breach", "breach"),
+    "undecided": Shown("Undecided", "none", "none"),
+    "quiet": Shown("Quiet", "shield", "ok"),
+    "watching": Shown("Watching", "watch", "watch"),
+    "tripped": Shown("Tripped", "breach", "breach"),
+    "blind": Shown("Blind", "stale", "none"),
+}
+
+ALERTS: Final[dict[str, Shown]] = {
+    "open": Shown("Open", "breach", "breach"),
+    "acknowledged": Shown("Acknowledged", "ok", "ok"),
+    "held": Shown("Held", "clock", "watch"),
+    "resolved": Shown("Resolved", "s-complete", "none"),
+}
+
+SEGMENT_KINDS: Final[dict[str, str]] = {
+    "internal_team": "internal team",
+    "customer_segment": "customer segment",
+    "workflow_path": "workflow path",
+    "account_group": "account group",
+    "user_role": "user role",
+    "traffic_slice": "traffic slice",
+}
+
+# What an audit entry says in the timeline: words, icon, hue.
+ACTIONS: Final[dict[str, Shown]] = {
+    "rollout.readied": Shown("Marked ready", "s-ready", ""),
+    "rollout.confirmed": Shown("Go-live confirmed", "ok", "ok"),
+    "rollout.went_live": Shown("Went live", "s-live", "ok"),
+    "rollout.paused": Shown("Expansion paused", "s-paused", "watch"),
+    "rollout.resumed": Shown("Expansion resumed", "s-live", "ok"),
+    "rollout.rolled_back": Shown("Rolled back", "s-rolled", "breach"),
+    "rollout.abandoned": Shown("Abandoned", "stop", ""),
+    "rollout.completed": Shown("Completed", "s-complete", "ok"),
+    "plan.applied": Shown("Plan applied", "doc", ""),
+    "release.registered": Shown("Release registered", "diff", ""),
+    "session.logged_in": Shown("Logged in", "user", ""),
+    "session.logged_out": Shown("Logged out", "user", ""),
+    "person.created": Shown("Person created", "user", ""),
+    "person.role_granted": Shown("Role granted", "user", ""),
+    "token.created": Shown("Token created", "key", ""),
+    "alert.opened": Shown("Alert opened", "breach", "breach"),
+    "alert.acknowledged": Shown("Alert acknowledged", "bell", "info"),
+    "alert.held": Shown("Alert held", "clock", "watch"),
+    "alert.resolved": Shown("Alert resolved", "ok", "ok"),
+}
+
+
+def action_shown(action: str) -> Shown:
+    """Return how an audit action reads; an unlisted one reads as its own name."""
+    return ACTIONS.get(action) or Shown(
+        action.replace(".", " ").replace("_", " ").capitalize(), "list", ""
+    )
+
+
+def share_text(share: float | None) -> str:
+    """Return a share (0-1) in percent: two digits below 10 %, none above; a dash when unknown."""
+    if share is None:
+        return MISSING
+    percent = share * 100
+    if percent in (0.0, 100.0) or percent >= 9.95:
+        return f"{percent:.0f} %"
+    return f"{percent:.1f} %".replace(".0 %", " %")
+
+
+def rate_text(value: float) -> str:
+    """Return a rate without unit: one decimal below 100, thousands parted by commas above."""
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a length of time in the two largest units: "9 h 12 min", "2 d 3 h", "45 s"."""
+    left = round(max(0.0, seconds))
+    parts: list[tuple[int, str]] = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, size)
+        if count or (parts and len(parts) < 2):
+            parts.append((count, unit))
+        if len(parts) == 2:
+            break
+    shown = [f"{count} {unit}" for count, unit in parts if count]
+    return " ".join(shown) or "0 s"
+
+
+def names_text(names: list[str]) -> str:
+    """Return names as a sentence does: "A", "A and B", "A, B and C"; "nobody yet" for none."""
+    if not names:
+        return "nobody yet"
+    if len(names) == 1:
+        return names[0]
+    return f"{', '.join(names[:-1])} and {names[-1]}"

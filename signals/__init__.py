@@ -1,0 +1,1 @@
+"""What workflows report, and what is decided on it."""

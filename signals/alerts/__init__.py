@@ -1,0 +1,1 @@
+"""A tripped trigger, as a row that people answer."""

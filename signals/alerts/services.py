@@ -1,0 +1,305 @@
+"""Open alerts when triggers trip, once each; acknowledge, hold and resolve them.
+
+An alert never contains anything: it carries when and what, and containment claims it.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db import IntegrityError, transaction
+
+from approvals.authority.matrix import Verb
+from approvals.authority.principals import SYSTEM, Principal, require
+from rollout_console.audit import services as audit
+from rollout_console.catalog.models import Workflow
+from rollout_console.core import outbox
+from rollout_console.core.errors import DomainError, InvalidInput, NotFound
+from signals.alerts import locks
+from signals.alerts.models import Alert, AlertState
+from signals.guards.models import Guard, GuardKind, VerdictWord
+from signals.guards.selectors import guard_is_tripped
+from signals.guards.services import Looked, guard_evidence_restart, guards_look
+
+NOTE_MAX: Final = 2000
+# What containment can do by itself today; any other response waits for a person.
+_AUTOMATIC: Final = frozenset({"rollback", "pause"})
+
+
+class AlertResolved(DomainError):
+    code = "alert-resolved"
+    title = "This alert is resolved"
+
+
+class HoldTooLong(DomainError):
+    code = "hold-too-long"
+    title = "An alert cannot be held so long"
+
+
+class StillTripped(DomainError):
+    """The trigger still says tripped, so the alert cannot have been right and be over."""
+
+    code = "still-tripped"
+    title = "The trigger is still tripped"
+
+
+class ResolvedOtherwise(DomainError):
+    code = "alert-resolved-otherwise"
+    title = "This alert was resolved with another answer"
+
+
+@transaction.atomic
+def guards_watch(*, now: datetime) -> int:
+    """Look at every armed guard and open an alert for each tripped trigger without one.
+
+    Returns how many alerts were opened. While another look is under way it does nothing: that
+    look, or the next one a second later, sees the same evidence.
+    """
+    looked = guards_look(now=now)
+    tripped = [
+        each
+        for each in looked or []
+        if each.guard.kind == GuardKind.TRIGGER and each.verdict.verdict == VerdictWord.TRIPPED
+    ]
+    if not tripped:
+        return 0
+    waiting = set(
+        Alert.objects.filter(guard__in=[each.guard.pk for each in tripped])
+        .exclude(state=AlertState.RESOLVED)
+        .values_list("guard_id", flat=True)
+    )
+    return sum(_open(each, now=now) for each in tripped if each.guard.pk not in waiting)
+
+
+@transaction.atomic
+def alert_acknowledge(*, alert_id: int, principal: Principal, now: datetime) -> Alert:
+    """Take an alert on: stops the next page, not the clock. Repeating it changes nothing.
+
+    Raises:
+        NotFound, NotAllowed.
+    """
+    alert = _alert(alert_id, Verb.ALERT_ACKNOWLEDGE, principal)
+    if alert.acked_at is not None or alert.state == AlertState.RESOLVED:
+        return alert
+    alert.acked_at, alert.acked_by = now, principal.name
+    fields = ["acked_at", "acked_by"]
+    if alert.state == AlertState.OPEN:
+        alert.state = AlertState.ACKNOWLEDGED
+        fields.append("state")
+    alert.save(update_fields=fields)
+    _record("alert.acknowledged", alert, principal=principal, now=now)
+    return alert
+
+
+@transaction.atomic
+def alert_hold(
+    *, alert_id: int, until: datetime, reason: str, principal: Principal, now: datetime
+) -> Alert:
+    """Stop an alert's clock until a time, at most twice the plan's `hold_s` from now.
+
+    Raises:
+        NotFound, NotAllowed, InvalidInput, AlertResolved, HoldTooLong.
+    """
+    reason = _text(reason, pointer="/reason", needed=True)
+    alert = _alert(alert_id, Verb.ALERT_HOLD, principal)
+    if alert.state == AlertState.RESOLVED:
+        raise AlertResolved("There is no clock to stop: this alert is resolved.")
+    if alert.state == AlertState.HELD and (alert.held_until, alert.held_reason) == (until, reason):
+        return alert
+    if until <= now:
+        raise InvalidInput(
+            "Hold until a time that is still to come.",
+            errors=[{"pointer": "/until", "detail": "Choose a later time."}],
+        )
+    latest = now + timedelta(seconds=2 * alert.workflow.hold_s)
+    if until > latest:
+        raise HoldTooLong(
+            f"Hold until {latest:%H:%M:%S} UTC at the latest, twice the plan's clock; then decide"
+            " again.",
+            latest=latest.isoformat(),
+        )
+    alert.state = AlertState.HELD
+    alert.held_until, alert.held_reason = until, reason
+    alert.save(update_fields=["state", "held_until", "held_reason"])
+    _record(
+        "alert.held",
+        alert,
+        principal=principal,
+        now=now,
+        reason={"note": reason},
+        data={"until": until.isoformat()},
+    )
+    return alert
+
+
+@transaction.atomic
+def alert_resolve(
+    *, alert_id: int, was_right: bool, note: str, principal: Principal, now: datetime
+) -> Alert:
+    """Close an alert with the answer to "was it right?"; the guard's evidence starts again.
+
+    Repeating the same answer changes nothing.
+
+    Raises:
+        NotFound, NotAllowed, InvalidInput, ResolvedOtherwise.
+        StillTripped: the trigger says tripped now and the answer is not that it was wrong.
+    """
+    note = _text(note, pointer="/note", needed=False)
+    guard_id = Alert.objects.filter(pk=alert_id).values_list("guard_id", flat=True).first()
+    # Guard before alert, as everywhere: a look that opens an alert holds the guard too.
+    if guard_id is not None:
+        locks.guards().get(pk=guard_id)
+    alert = _alert(alert_id, Verb.ALERT_RESOLVE, principal)
+    if alert.state == AlertState.RESOLVED:
+        if alert.was_right != was_right:
+            answer = "right" if alert.was_right else "wrong"
+            raise ResolvedOtherwise(f"{alert.resolved_by} resolved it already: it was {answer}.")
+        return alert
+    if was_right and guard_is_tripped(guard_id=alert.guard_id):
+        raise StillTripped(
+            "The trigger is still tripped: contain first, or resolve it as a false alarm if that"
+            " is what it is."
+        )
+    alert.state = AlertState.RESOLVED
+    alert.resolved_at, alert.resolved_by = now, principal.name
+    alert.was_right, alert.note = was_right, note
+    alert.due_at = None
+    alert.save(update_fields=["state", "resolved_at", "resolved_by", "was_right", "note", "due_at"])
+    guard_evidence_restart(guard_id=alert.guard_id, now=now)
+    _record(
+        "alert.resolved",
+        alert,
+        principal=principal,
+        now=now,
+        reason={"note": note} if note else None,
+        data={"was_right": was_right},
+    )
+    outbox.add(
+        "alert.resolved",
+        workflow=alert.workflow.slug,
+        key=alert.pk,
+        at=now,
+        data={**_facts(alert), "was_right": was_right, "by": principal.name},
+    )
+    return alert
+
+
+def _open(looked: Looked, *, now: datetime) -> int:
+    guard, verdict = looked.guard, looked.verdict
+    # Under the guard's lock: an alert resolved, or a rollout ended, since the look began has
+    # moved the evidence or disarmed the guard, and what was read no longer counts.
+    current = locks.guards().select_related("workflow__owner").filter(pk=guard.pk).first()
+    if current is None or not current.armed or current.evidence_from != guard.evidence_from:
+        return 0
+    due_at, due_action = _due(current, now)
+    try:
+        with transaction.atomic():
+            alert = Alert.objects.create(
+                workflow=current.workflow,
+                rollout=current.rollout,
+                guard=current,
+                owner=current.workflow.owner,
+                sentence=verdict.sentence,
+                value=verdict.value,
+                low=verdict.low,
+                high=verdict.high,
+                n=verdict.n,
+                opened_at=now,
+                due_at=due_at,
+                due_action=due_action,
+            )
+    except IntegrityError:
+        # Opened by somebody else since the list of waiting ones was read.
+        return 0
+    _record(
+        "alert.opened",
+        alert,
+        principal=SYSTEM,
+        now=now,
+        data={
+            "sentence": alert.sentence,
+            "value": alert.value,
+            "low": alert.low,
+            "high": alert.high,
+            "n": alert.n,
+            "ledger_block": verdict.ledger_block,
+            "due_at": due_at.isoformat() if due_at else None,
+            "due_action": due_action,
+        },
+    )
+    outbox.add(
+        "alert.opened", workflow=alert.workflow.slug, key=alert.pk, at=now, data=_facts(alert)
+    )
+    return 1
+
+
+def _due(guard: Guard, now: datetime) -> tuple[datetime | None, dict[str, Any] | None]:
+    """Return when containment acts by itself, and what it does; None where a person decides."""
+    kind, action = guard.response.get("kind"), guard.response.get("action")
+    if action not in _AUTOMATIC:
+        return None, None
+    if kind == "contain":
+        return now, {"action": action}
+    if kind == "contain_after_hold":
+        return now + timedelta(seconds=guard.workflow.hold_s), {"action": action}
+    return None, None
+
+
+def _alert(alert_id: int, verb: Verb, principal: Principal) -> Alert:
+    """Return the alert locked, after checking that `principal` may do `verb` with it."""
+    workflow = Workflow.objects.filter(alerts=alert_id).first()
+    # Who may not read it is not told that it exists.
+    if workflow is None or not (
+        principal.may(Verb.READ, workflow.pk) or principal.may(verb, workflow.pk)
+    ):
+        raise NotFound(f"There is no alert {alert_id}.")
+    require(principal, verb, workflow)
+    return locks.alerts().get(pk=alert_id)
+
+
+def _text(text: str, *, pointer: str, needed: bool) -> str:
+    text = text.strip()
+    if "\x00" in text or len(text) > NOTE_MAX:
+        raise InvalidInput(
+            f"A text has at most {NOTE_MAX:,} characters and no NUL.",
+            errors=[{"pointer": pointer, "detail": "Shorten the text."}],
+        )
+    if needed and not text:
+        raise InvalidInput(
+            "Say why, for those who wait for the clock.",
+            errors=[{"pointer": pointer, "detail": "Write a reason."}],
+        )
+    return text
+
+
+def _facts(alert: Alert) -> dict[str, Any]:
+    return {
+        "workflow": alert.workflow.slug,
+        "rollout": alert.rollout,
+        "alert": alert.pk,
+        "guard": alert.guard.slug,
+        "sentence": alert.sentence,
+        "owner": alert.owner.username,
+        "due_at": alert.due_at.isoformat() if alert.due_at else None,
+        "due_action": alert.due_action,
+    }
+
+
+def _record(
+    action: str,
+    alert: Alert,
+    *,
+    principal: Principal,
+    now: datetime,
+    reason: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+) -> None:
+    audit.append(
+        action,
+        actor=principal,
+        at=now,
+        workflow=alert.workflow.slug,
+        subject_type="alert",
+        subject=alert.pk,
+        reason=reason,
+        data={"rollout": alert.rollout, "guard": alert.guard.slug, **(data or {})},
+    )

@@ -1,0 +1,1 @@
+"""The arrival ledger and its folds by event minute."""

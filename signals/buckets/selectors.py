@@ -1,0 +1,400 @@
+"""Reads of the arrival ledger and the minute buckets, as measures."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from django.db import connection
+
+from rollout_console.catalog.models import WorkflowPath
+from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, BLOCK_S, MODE_NORMAL
+from signals.buckets.measures import COUNTED, SUMMED, Histogram, Measures, total
+from signals.catalogue import signal_of
+from signals.stats.estimate import estimate
+
+TRAFFIC_WINDOW_S: Final = 300
+# Short charts read arrivals in 5-second blocks, longer ones the folds by event minute.
+LIVE_SPAN_S: Final = 1800
+_MINUTE_S: Final = 60
+# A rate over less than this would be made of one batch.
+_LEAST_SPAN_S: Final = 5.0
+
+_MAXIMA: Final = (
+    "coalesce(max(l.latency_max), 0), coalesce(max(l.cost_max), 0), sum(l.latency_zero)::bigint"
+)
+
+
+class Span(NamedTuple):
+    """Arrivals on a path in (since, until]: a window ends with the newest arrival it counts."""
+
+    path_id: int
+    since: datetime
+    until: datetime
+
+
+class Scope(NamedTuple):
+    """Whose runs: 0 for no segment, release or known arm."""
+
+    release_id: int
+    arm: int
+    segment_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """A path's tasks a minute over the last five minutes, or since its first if that is later.
+
+    `exposed_share` is the candidate's measured part (0-1), None without a task.
+    """
+
+    tasks_per_min: float
+    candidate_per_min: float
+    exposed_share: float | None
+    last_arrival_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One step of a chart: half-open from `t`; ends of the range are None where not bounded."""
+
+    t: datetime
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def window_measures(
+    *,
+    path_ids: Iterable[int],
+    since: datetime,
+    until: datetime,
+    normal_only: bool = True,
+) -> dict[tuple[int, int], Measures]:
+    """Return measures by (path id, arm) of what arrived in (since, until]."""
+    spans = [Span(path_id, since, until) for path_id in path_ids]
+    parts: dict[tuple[int, int], list[Measures]] = {}
+    for span, scopes in span_measures(spans, normal_only=normal_only).items():
+        for scope, measures in scopes.items():
+            parts.setdefault((span.path_id, scope.arm), []).append(measures)
+    return {key: total(found) for key, found in parts.items()}
+
+
+def span_measures(
+    spans: Sequence[Span],
+    *,
+    normal_only: bool = True,
+    histograms_of: Collection[Span] | None = None,
+    fields: Collection[str] | None = None,
+    arms: Collection[int] | None = None,
+) -> dict[Span, dict[Scope, Measures]]:
+    """Return what arrived in each span by release, arm and segment, in two queries for them all.
+
+    Reading less is what makes a look each second cheap: a histogram costs more than all sums.
+
+    Args:
+        spans: the windows to read; the same path may stand in several.
+        normal_only: leave out runs in a fallback mode.
+        histograms_of: read latencies' histograms for these spans only; None for all.
+        fields: sum only these fields of `Measures`, the others stay 0; None for all.
+        arms: read these arms only, None for all.
+    """
+    wanted = list(dict.fromkeys(spans))
+    result: dict[Span, dict[Scope, Measures]] = {span: {} for span in wanted}
+    if not wanted:
+        return result
+    source = (
+        "unnest(%s::int[], %s::int[], %s::timestamptz[], %s::timestamptz[])"
+        " as w(k, path_id, since, until) join arrival_ledger l on l.path_id = w.path_id"
+        " and l.arrived_at > w.since and l.arrived_at <= w.until"
+    )
+    where = f"l.mode = {MODE_NORMAL}" if normal_only else "true"
+    if arms is not None:
+        where += f" and l.arm in ({', '.join(str(int(arm)) for arm in arms)})"
+    key = "w.k, l.release_id, l.arm, l.segment_id"
+    drawn = [span for span in wanted if histograms_of is None or span in histograms_of]
+    arguments = _as_arrays(wanted, wanted)
+    counts = _histograms(source, where, key, _as_arrays(drawn, wanted)) if drawn else {}
+    found = _sums(source, where, key, arguments, counts, fields=fields)
+    for (place, *scope), measures in found.items():
+        result[wanted[place]][Scope(*scope)] = measures
+    return result
+
+
+def _as_arrays(spans: Sequence[Span], wanted: Sequence[Span]) -> list[list[Any]]:
+    """Return spans as the columns of a table, numbered by their place among the wanted."""
+    places = {span: place for place, span in enumerate(wanted)}
+    return [
+        [places[span] for span in spans],
+        [span.path_id for span in spans],
+        [span.since for span in spans],
+        [span.until for span in spans],
+    ]
+
+
+class NewestArrival(NamedTuple):
+    """When the newest run of a scope arrived, and the newest that reported each measure."""
+
+    any_at: datetime
+    by_field: dict[str, datetime | None]
+
+
+def newest_arrivals(
+    paths: Sequence[tuple[int, datetime]], *, fields: Sequence[str]
+) -> dict[tuple[int, Scope], NewestArrival]:
+    """Return the newest arrivals after a time, by path and scope, of runs in mode `normal`.
+
+    Args:
+        paths: path ids with the time after which to look.
+        fields: counting fields of `Measures`; each one's newest non-zero arrival is answered.
+    """
+    if not paths:
+        return {}
+    known = [field for field in dict.fromkeys(fields) if field in COUNTED]
+    newest = "".join(f", max(l.arrived_at) filter (where l.{field} > 0)" for field in known)
+    # Column names come from the dataclass, values go as parameters.
+    query = (
+        "select l.path_id, l.release_id, l.arm, l.segment_id, max(l.arrived_at)"  # noqa: S608
+        f"{newest} from unnest(%s::int[], %s::timestamptz[]) as w(path_id, since)"
+        " join arrival_ledger l on l.path_id = w.path_id and l.arrived_at > w.since"
+        f" where l.mode = {MODE_NORMAL} and l.arm = {ARM_CANDIDATE} group by 1, 2, 3, 4"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(query, [[path for path, _ in paths], [since for _, since in paths]])
+        rows = cursor.fetchall()
+    return {
+        (path_id, Scope(release_id, arm, segment_id)): NewestArrival(
+            any_at, dict(zip(known, by_field, strict=True))
+        )
+        for path_id, release_id, arm, segment_id, any_at, *by_field in rows
+    }
+
+
+def last_drain() -> int:
+    """Return the number of the last drain in the ledger, 0 for an empty one."""
+    with connection.cursor() as cursor:
+        cursor.execute("select coalesce(max(drain), 0) from arrival_ledger")
+        return int(cursor.fetchone()[0])
+
+
+def series_measures(
+    *,
+    workflow_id: int,
+    path_id: int,
+    arms: Sequence[int],
+    segment_ids: Sequence[int] | None,
+    start: datetime,
+    end: datetime,
+    step_s: int,
+    normal_only: bool = True,
+    histograms: bool = True,
+    fields: Collection[str] | None = None,
+) -> list[tuple[datetime, Measures]]:
+    """Return measures by step in [start, end), steps without a run left out.
+
+    Spans up to 30 minutes read arrivals in blocks of 5 s, so `step_s` is at least that; longer
+    ones read minute buckets by event time, so it is at least a minute there. Steps start at
+    multiples of their length since the epoch.
+
+    Args:
+        arms: arm codes to add up.
+        segment_ids: segments to add up, None for all and for runs without one.
+    """
+    live = (end - start).total_seconds() <= LIVE_SPAN_S
+    step_s = rounded_step(start=start, end=end, step_s=step_s)
+    if live:
+        source, moment = "arrival_ledger l", "l.arrived_at"
+        place = f"(l.block * {BLOCK_S}) / %s"
+    else:
+        source, moment = "minute_bucket l", "l.minute"
+        place = "floor(extract(epoch from l.minute))::bigint / %s"
+    where = f"l.path_id = %s and l.workflow_id = %s and {moment} >= %s and {moment} < %s"
+    where += " and l.arm = any(%s)"
+    arguments: list[Any] = [step_s, path_id, workflow_id, start, end, list(arms)]
+    if segment_ids is not None:
+        where += " and l.segment_id = any(%s)"
+        arguments.append(list(segment_ids))
+    if normal_only:
+        where += f" and l.mode = {MODE_NORMAL}"
+    counts = _histograms(source, where, place, arguments) if histograms else {}
+    found = _sums(source, where, place, arguments, counts, fields=fields)
+    return [
+        (datetime.fromtimestamp(step * step_s, tz=UTC), measures)
+        for (step,), measures in sorted(found.items())
+    ]
+
+
+def rounded_step(*, start: datetime, end: datetime, step_s: int) -> int:
+    """Return the step that a series over this span really has, in seconds."""
+    unit = BLOCK_S if (end - start).total_seconds() <= LIVE_SPAN_S else _MINUTE_S
+    return max(unit, -(-step_s // unit) * unit)
+
+
+def signal_series(
+    *,
+    signal: str,
+    workflow_id: int,
+    path_id: int,
+    arms: Sequence[int],
+    segment_ids: Sequence[int] | None,
+    start: datetime,
+    end: datetime,
+    step_s: int,
+    served_until: datetime | None = None,
+    slow_ms: float | None = None,
+) -> list[Point]:
+    """Return a signal's value and 95 % range by step; a step without data has no point.
+
+    With `served_until`, the time at which a rollout ended, the points say what the exposed
+    people got: the candidate before it, and from its step on whatever the same segments are
+    served now.
+
+    Args:
+        signal: a catalogue slug; one that is not collected gives no points.
+        slow_ms: the path's slow limit, for the rate of slow tasks.
+        Others as `series_measures`.
+    """
+    known = signal_of(signal)
+    if not known.collected or known.source == "age":
+        return []
+    step_s = rounded_step(start=start, end=end, step_s=step_s)
+    reading: dict[str, Any] = {
+        "workflow_id": workflow_id,
+        "path_id": path_id,
+        "segment_ids": segment_ids,
+        "step_s": step_s,
+        "histograms": known.reads_histogram,
+        "fields": known.fields,
+    }
+    steps: list[tuple[datetime, Measures]] = []
+    if served_until is None or served_until >= end:
+        steps = series_measures(arms=arms, start=start, end=end, **reading)
+    else:
+        # Cut between steps, so that none mixes what was served before and after; the step in
+        # which the rollout ended is still the candidate's.
+        cut = _floor(served_until, step_s) + timedelta(seconds=step_s)
+        steps = _between(
+            series_measures(arms=[ARM_CANDIDATE], start=start, end=end, **reading), end=cut
+        )
+        steps += _between(
+            series_measures(arms=[ARM_STABLE], start=start, end=end, normal_only=False, **reading),
+            start=cut,
+        )
+    points = []
+    for moment, measures in steps:
+        found = estimate(known, measures, span_s=step_s, slow_ms=slow_ms)
+        if found is not None:
+            points.append(Point(moment, found.value, found.low, found.high, found.n))
+    return points
+
+
+def traffic(*, workflow_ids: Iterable[int], now: datetime) -> dict[int, Traffic]:
+    """Return each path's traffic by path id; a path without any has zeros."""
+    path_ids = list(
+        WorkflowPath.objects.filter(workflow_id__in=list(workflow_ids)).values_list("pk", flat=True)
+    )
+    since = now - timedelta(seconds=TRAFFIC_WINDOW_S)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select p.id, coalesce(sum(l.n), 0)::bigint,"
+            " coalesce(sum(l.n) filter (where l.arm = %s), 0)::bigint,"
+            " min(l.arrived_at), max(l.arrived_at),"
+            " exists (select 1 from arrival_ledger e where e.path_id = p.id and e.arrived_at < %s)"
+            " from unnest(%s::int[]) as p(id) left join arrival_ledger l"
+            " on l.path_id = p.id and l.arrived_at >= %s and l.arrived_at <= %s group by p.id",
+            [ARM_CANDIDATE, since, path_ids, since, now],
+        )
+        rows = cursor.fetchall()
+    found = {}
+    for path_id, n, n_candidate, first_at, last_at, older in rows:
+        span_s = float(TRAFFIC_WINDOW_S)
+        if first_at is not None and not older:
+            span_s = max(_LEAST_SPAN_S, (now - first_at).total_seconds())
+        found[path_id] = Traffic(
+            tasks_per_min=n * 60 / span_s,
+            candidate_per_min=n_candidate * 60 / span_s,
+            exposed_share=n_candidate / n if n else None,
+            last_arrival_at=last_at,
+        )
+    return found
+
+
+def _floor(moment: datetime, step_s: int) -> datetime:
+    return datetime.fromtimestamp(int(moment.timestamp()) // step_s * step_s, tz=UTC)
+
+
+def _between(
+    steps: list[tuple[datetime, Measures]],
+    *,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> list[tuple[datetime, Measures]]:
+    return [
+        (moment, measures)
+        for moment, measures in steps
+        if (start is None or moment >= start) and (end is None or moment < end)
+    ]
+
+
+def _histograms(
+    source: str, where: str, key: str, arguments: Sequence[Any]
+) -> dict[tuple[int, ...], dict[int, int]]:
+    """Return latencies' counts by bucket for each value of `key`; only values are parameters."""
+    width = _width(key)
+    by = ", ".join(str(place + 1) for place in range(width + 1))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"select {key}, h.idx, sum(h.cnt)::bigint from {source}"  # noqa: S608
+            " cross join lateral unnest(l.latency_idx, l.latency_cnt) as h(idx, cnt)"
+            f" where {where} group by {by}",
+            arguments,
+        )
+        rows = cursor.fetchall()
+    counts: dict[tuple[int, ...], dict[int, int]] = {}
+    for row in rows:
+        counts.setdefault(tuple(row[:width]), {})[row[width]] = row[width + 1]
+    return counts
+
+
+def _sums(
+    source: str,
+    where: str,
+    key: str,
+    arguments: Sequence[Any],
+    counts: Mapping[tuple[int, ...], Mapping[int, int]],
+    *,
+    fields: Collection[str] | None = None,
+) -> dict[tuple[int, ...], Measures]:
+    """Return measures for each value of `key`, with their histograms from `counts`."""
+    width = _width(key)
+    by = ", ".join(str(place + 1) for place in range(width))
+    names = [name for name in SUMMED if fields is None or name in fields]
+    sums = "".join(
+        f"sum(l.{name})::{'bigint' if name in COUNTED else 'float8'}, " for name in names
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"select {key}, {sums}{_MAXIMA} from {source} where {where} group by {by}",  # noqa: S608
+            arguments,
+        )
+        rows = cursor.fetchall()
+    found = {}
+    for row in rows:
+        place, values = tuple(row[:width]), row[width:-3]
+        latency_max, cost_max, zero = row[-3:]
+        histogram = Histogram()
+        if place in counts or zero:
+            histogram = Histogram(zero, latency_max, counts.get(place, {}))
+        found[place] = Measures(
+            **dict(zip(names, values, strict=True)),
+            latency_max=latency_max,
+            cost_max=cost_max,
+            latency=histogram,
+        )
+    return found
+
+
+def _width(key: str) -> int:
+    # The keys of this module hold no comma inside parentheses.
+    return key.count(",") + 1

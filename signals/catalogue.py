@@ -1,0 +1,375 @@
+"""The signals the console knows, as data. Pure: no Django.
+
+A signal is a named measure with a kind, a unit and a better direction (design.md, "Words").
+`source` names how its value is made from ledger measures; None means that what it needs is not
+collected yet, and a guard on it says so instead of holding.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["rate", "mean", "quantile", "count", "freshness"]
+Unit = Literal["share", "score", "ms", "s", "usd", "usd/h", "/h", "tokens", "count", "per task"]
+Better = Literal["higher", "lower"]
+Source = Literal["share", "mean", "quantile", "slow_share", "count", "per_task", "hourly", "age"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One signal. `n_of` and `total_of` name fields of `signals.buckets.measures.Measures`.
+
+    `name` is for tight places, `title` for headings, `phrase` for sentences: it has one place
+    for the value, and reads without knowing any jargon.
+    """
+
+    slug: str
+    name: str
+    title: str
+    phrase: str
+    kind: Kind
+    unit: Unit
+    better: Better
+    source: Source | None = None
+    n_of: str = "n"
+    total_of: str = ""
+    squares_of: str = ""
+    q: float = 0.0
+
+    @property
+    def collected(self) -> bool:
+        return self.source is not None
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields of `Measures` that its value and range are made of."""
+        return frozenset({self.n_of, self.total_of, self.squares_of} - {""})
+
+    @property
+    def reads_histogram(self) -> bool:
+        return self.source in {"quantile", "slow_share"}
+
+
+def _latency(slug: str, q: float, mark: str, who: str) -> Signal:
+    return Signal(
+        slug,
+        f"Latency {mark}",
+        f"Latency: time that {who} took",
+        f"{who} took {{}} or more",
+        "quantile",
+        "ms",
+        "lower",
+        source="quantile",
+        n_of="latency_n",
+        q=q,
+    )
+
+
+def _outcome(slug: str, name: str, title: str, phrase: str, total_of: str) -> Signal:
+    return Signal(
+        slug, name, title, phrase, "rate", "share", "lower", source="share", total_of=total_of
+    )
+
+
+def _mean(
+    slug: str, name: str, title: str, phrase: str, unit: Unit, better: Better, field: str
+) -> Signal:
+    return Signal(
+        slug,
+        name,
+        title,
+        phrase,
+        "mean",
+        unit,
+        better,
+        source="mean",
+        n_of=f"{field}_n",
+        total_of=f"{field}_sum",
+        squares_of=f"{field}_sq",
+    )
+
+
+def _tokens(slug: str, word: str, field: str) -> Signal:
+    # The ledger keeps no squares of tokens, so their means come without a range.
+    return Signal(
+        slug,
+        f"{word} tokens",
+        f"{word} tokens a task",
+        f"a task used {{}} {word.lower()} tokens",
+        "mean",
+        "tokens",
+        "lower",
+        source="mean",
+        n_of=f"{field}_n",
+        total_of=f"{field}_sum",
+    )
+
+
+_ALL: Final = (
+    Signal(
+        "quality_pass_rate",
+        "Quality",
+        "Quality: tasks that passed",
+        "{} of tasks passed",
+        "rate",
+        "share",
+        "higher",
+        source="share",
+        n_of="quality_n",
+        total_of="quality_passed",
+    ),
+    _mean(
+        "quality_score",
+        "Quality score",
+        "Quality: score",
+        "tasks scored {}",
+        "score",
+        "higher",
+        "score",
+    ),
+    Signal(
+        "critical_failures",
+        "Critical failures",
+        "Critical failures",
+        "critical failures: {}",
+        "count",
+        "count",
+        "lower",
+        source="count",
+        total_of="n_critical",
+    ),
+    Signal(
+        "retrieval_empty_rate",
+        "Empty retrieval",
+        "Retrieval: tasks that found nothing",
+        "{} of tasks found no document",
+        "rate",
+        "share",
+        "lower",
+        source="share",
+        n_of="retrieved_n",
+        total_of="retrieved_empty",
+    ),
+    _mean(
+        "retrieval_score",
+        "Retrieval",
+        "Retrieval: how well documents fit",
+        "documents fitted by {}",
+        "score",
+        "higher",
+        "retrieval_score",
+    ),
+    _latency("latency_p50_ms", 0.5, "p50", "the slower half of tasks"),
+    _latency("latency_p95_ms", 0.95, "p95", "the slowest 5 % of tasks"),
+    _latency("latency_p99_ms", 0.99, "p99", "the slowest 1 % of tasks"),
+    Signal(
+        "slow_path_rate",
+        "Slow tasks",
+        "Latency: tasks over the slow limit",
+        "{} of tasks took longer than the slow limit",
+        "rate",
+        "share",
+        "lower",
+        source="slow_share",
+        n_of="latency_n",
+    ),
+    _mean(
+        "cost_per_task_usd",
+        "Cost / task",
+        "Cost per task",
+        "a task cost {}",
+        "usd",
+        "lower",
+        "cost",
+    ),
+    Signal(
+        "spend_usd_per_hour",
+        "Spend",
+        "Spend an hour",
+        "tasks cost {}",
+        "mean",
+        "usd/h",
+        "lower",
+        source="hourly",
+        n_of="cost_n",
+        total_of="cost_sum",
+        squares_of="cost_sq",
+    ),
+    _tokens("input_tokens_per_task", "Input", "input_tokens"),
+    _tokens("output_tokens_per_task", "Output", "output_tokens"),
+    Signal(
+        "retry_rate",
+        "Retries",
+        "Retries a task",
+        "{} retries a task",
+        "mean",
+        "per task",
+        "lower",
+        source="per_task",
+        n_of="retries_n",
+        total_of="retries_sum",
+    ),
+    _outcome("error_rate", "Errors", "Tasks that failed", "{} of tasks failed", "n_error"),
+    _outcome(
+        "fallback_rate",
+        "Fallback",
+        "Tasks that used a fallback",
+        "{} of tasks used a fallback",
+        "n_fallback",
+    ),
+    Signal(
+        "fallback_cost_per_task_usd",
+        "Fallback cost",
+        "Cost per task in a fallback",
+        "a task in a fallback cost {}",
+        "mean",
+        "usd",
+        "lower",
+    ),
+    _outcome(
+        "escalation_rate",
+        "Escalations",
+        "Tasks that were escalated",
+        "{} of tasks were escalated",
+        "n_escalated",
+    ),
+    Signal(
+        "review_arrivals_per_hour",
+        "Review load",
+        "Reviews asked for an hour",
+        "{} reviews were asked for",
+        "mean",
+        "/h",
+        "lower",
+        source="hourly",
+        total_of="review_requested",
+    ),
+    Signal(
+        "review_backlog",
+        "Review backlog",
+        "Reviews waiting",
+        "{} reviews wait",
+        "count",
+        "count",
+        "lower",
+    ),
+    Signal(
+        "review_age_s",
+        "Review age",
+        "Oldest waiting review",
+        "the oldest review has waited {}",
+        "freshness",
+        "s",
+        "lower",
+    ),
+    Signal(
+        "review_reject_rate",
+        "Rejections",
+        "Reviews that rejected",
+        "reviewers rejected {}",
+        "rate",
+        "share",
+        "lower",
+    ),
+    Signal(
+        "trust_negative_rate",
+        "Trust",
+        "Tasks with negative feedback",
+        "{} of tasks had negative feedback",
+        "rate",
+        "share",
+        "lower",
+    ),
+    Signal(
+        "repeated_failures",
+        "Repeats",
+        "Same failure again",
+        "the same failure came {} times",
+        "count",
+        "count",
+        "lower",
+    ),
+    _mean(
+        "confidence_mean",
+        "Confidence",
+        "Confidence of answers",
+        "answers were {} confident",
+        "score",
+        "higher",
+        "confidence",
+    ),
+    Signal(
+        "action_undo_rate",
+        "Undone actions",
+        "Actions that were undone",
+        "{} of actions were undone",
+        "rate",
+        "share",
+        "lower",
+    ),
+    Signal(
+        "action_failure_rate",
+        "Failed actions",
+        "Actions that failed",
+        "{} of actions failed",
+        "rate",
+        "share",
+        "lower",
+    ),
+    Signal(
+        "data_age_s",
+        "Data age",
+        "Age of the newest task",
+        "the newest task is {} old",
+        "freshness",
+        "s",
+        "lower",
+        source="age",
+    ),
+    Signal(
+        "label_missing_rate",
+        "Missing labels",
+        "Tasks without a quality label",
+        "{} of tasks have no quality label",
+        "rate",
+        "share",
+        "lower",
+    ),
+    Signal(
+        "assignment_mismatch",
+        "Assignment",
+        "Tasks served by the wrong release",
+        "{} of tasks were served by the wrong release",
+        "rate",
+        "share",
+        "lower",
+    ),
+)
+
+SIGNALS: Final[dict[str, Signal]] = {signal.slug: signal for signal in _ALL}
+
+# The order of signal cells and charts; the rest follows in the catalogue's order.
+SHOWN_FIRST: Final = (
+    "quality_pass_rate",
+    "quality_score",
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "latency_p99_ms",
+    "cost_per_task_usd",
+)
+_ORDER: Final = {
+    slug: place
+    for place, slug in enumerate([*SHOWN_FIRST, *(s for s in SIGNALS if s not in SHOWN_FIRST)])
+}
+
+
+def signal_of(slug: str) -> Signal:
+    """Return the signal; one that a team defined itself is known by name only."""
+    known = SIGNALS.get(slug)
+    if known is not None:
+        return known
+    return Signal(slug, slug, slug, f"{slug} is {{}}", "mean", "count", "lower")
+
+
+def shown_at(slug: str) -> int:
+    """Return where a signal stands among others on a page."""
+    return _ORDER.get(slug, len(_ORDER))

@@ -1,0 +1,93 @@
+"""Numbers as people read them: unit, three figures, no jargon. Pure: no Django."""
+
+from signals.catalogue import Signal, Unit
+
+MISSING = "\N{EN DASH}"
+
+
+def value_text(signal: Signal, value: float | None) -> str:
+    """Return a value of `signal` with its unit: `86.2 %`, `5.6 s`, `$0.071`; a dash for None."""
+    return MISSING if value is None else unit_text(signal.unit, value)
+
+
+def limit_text(signal: Signal, limit: float | None) -> str:
+    """Return what the limit asks for: `≥ 90 %`, `≤ 6 s`; empty without a limit."""
+    if limit is None:
+        return ""
+    sign = "≥" if signal.better == "higher" else "≤"
+    return f"{sign} {bare_text(signal, limit)}"
+
+
+def bare_text(signal: Signal, value: float) -> str:
+    """Return a round figure as its author wrote it: `90 %`, not `90.0 %`."""
+    if signal.unit == "share":
+        return f"{value * 100:.10g} %"
+    if signal.unit == "ms":
+        return f"{value:.10g} ms" if value < 1000 else f"{value / 1000:.10g} s"
+    if signal.unit in {"usd", "usd/h"}:
+        tail = "/h" if signal.unit == "usd/h" else ""
+        return f"${_money(value)}{tail}"
+    return unit_text(signal.unit, value)
+
+
+def unit_text(unit: Unit, value: float) -> str:
+    """Return `value` with `unit`; shares become percent, long times seconds."""
+    match unit:
+        case "share":
+            return f"{value * 100:.1f} %"
+        case "ms":
+            return f"{value:.0f} ms" if value < 999.5 else f"{_short(value / 1000)} s"
+        case "s":
+            return span_text(value)
+        case "usd":
+            return f"${_money(value)}"
+        case "usd/h":
+            return f"${_money(value)}/h"
+        case "/h":
+            return f"{value:.1f} /h"
+        case "score" | "per task":
+            return f"{value:.2f}"
+        case "tokens" | "count":
+            return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.1f}"
+
+
+def range_text(signal: Signal, low: float | None, high: float | None) -> str:
+    """Return the 95 % range, one unit for both ends where they share it; empty without one."""
+    if low is None and high is None:
+        return ""
+    if low is None or high is None:
+        known = low if low is not None else high
+        side = "from" if low is not None else "up to"
+        return f"{side} {value_text(signal, known)}"
+    left, right = value_text(signal, low), value_text(signal, high)
+    unit = " " + right.rpartition(" ")[2] if " " in right else ""
+    if unit and left.endswith(unit):
+        left = left.removesuffix(unit)
+    return f"{left}\N{EN DASH}{right}"
+
+
+def span_text(seconds: float) -> str:
+    """Return a length of time in the largest fitting unit: `45 s`, `15 min`, `2 h`, `3 days`."""
+    for size, word in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size or (seconds >= size and seconds % size == 0):
+            shown = seconds / size
+            if word == "days" and shown == 1:
+                return "1 day"
+            return f"{shown:.0f} {word}" if shown == int(shown) else f"{shown:.1f} {word}"
+    return f"{seconds:.0f} s"
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _money(value: float) -> str:
+    """Return dollars with at least cents, and three figures below a dollar."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    if value >= 1 or value == 0:
+        return f"{value:.2f}"
+    if value >= 0.1:
+        return f"{value:.3f}"
+    text = f"{value:.3f}" if value >= 0.01 else f"{value:.5f}".rstrip("0")
+    return text if text not in {"0.", "-0."} else "0.00"

@@ -1,0 +1,1 @@
+"""Expansion criteria and rollback triggers, and what they say now."""

@@ -1,0 +1,466 @@
+"""What a guard says, from evidence. Pure: no Django, no clock; callers pass `now`.
+
+The ranges are the fixed-time ones of `signals.stats.intervals`; always-valid ones replace them
+with the decisions issue, and this rule stays as it is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from math import ceil, isfinite
+from typing import Final, Literal
+
+from signals.catalogue import Signal
+from signals.format import bare_text, range_text, span_text, value_text
+from signals.stats.estimate import Estimate, difference
+from signals.stats.intervals import Interval
+
+# Silence shorter than this is never called blind: batches and drains take their time.
+LEAST_SILENCE_S: Final = 15.0
+# A count of rare events holds only once so many tasks were seen that, with none found, their
+# share is below 1 % (rule of three: 3 / n).
+RARE_EVENT_RUNS: Final = 300
+_MOST_NEEDED: Final = 10_000_000
+
+Compare = Literal["limit", "stable", "history", "hard_cap"]
+CellState = Literal["inside", "near", "over", "too_few", "stale"]
+
+
+class Word(StrEnum):
+    HOLDING = "holding"
+    FAILING = "failing"
+    UNDECIDED = "undecided"
+    QUIET = "quiet"
+    WATCHING = "watching"
+    TRIPPED = "tripped"
+    BLIND = "blind"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A guard's definition, as far as deciding needs it. `margin` is in the signal's unit."""
+
+    is_trigger: bool
+    signal: Signal
+    compare: Compare
+    limit: float | None
+    margin: float | None
+    window_s: int
+    min_n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What arrived in scope. The window ends at the newest arrival, not at the look.
+
+    So a batch that was drained late is judged as it would have been on time, and the numbers
+    stand still, with their age, while nothing arrives.
+
+    `since` is the window's start and `started_at` where all evidence starts; `data_at` is the
+    newest arrival of a task that reported the signal; `recent_n` how many did so in the window
+    that ends there. `largest` is the greatest single task for a hard cap.
+    """
+
+    started_at: datetime
+    since: datetime
+    data_at: datetime | None = None
+    recent_n: int = 0
+    candidate: Estimate | None = None
+    stable: Estimate | None = None
+    largest: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict with the numbers it stands on, in the signal's unit, and a plain sentence."""
+
+    word: Word
+    sentence: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+
+
+def decide(
+    rule: Rule,
+    evidence: Evidence,
+    *,
+    now: datetime,
+    queue_age_s: float | None,
+    queue_limit_s: float,
+) -> Decision:
+    """Return the verdict at `now`.
+
+    Args:
+        rule: the guard's definition.
+        evidence: what arrived for the candidate (and stable) in the guard's scope.
+        now: the moment of the look.
+        queue_age_s: age of the oldest report that waits to be counted, None for none.
+        queue_limit_s: beyond this age what was counted no longer describes now.
+    """
+    open_word = Word.WATCHING if rule.is_trigger else Word.UNDECIDED
+    head = _head(rule.signal)
+    if not rule.signal.collected:
+        return Decision(open_word, f"{head}: what this needs is not collected yet.")
+    if rule.compare == "history":
+        return Decision(open_word, f"{head}: comparing with the path's past is not possible yet.")
+    if queue_age_s is not None and queue_age_s > queue_limit_s:
+        return _with_numbers(
+            Word.BLIND,
+            f"{head}: reports have waited {span_text(queue_limit_s)} and longer to be counted, so"
+            " nothing is known of it now.",
+            evidence.largest or evidence.candidate,
+        )
+    if rule.signal.source == "age":
+        return _decide_age(rule, evidence, now)
+    if evidence.data_at is None:
+        return _without_data(rule, evidence, now)
+    allowed_s = stale_after_s(
+        window_s=rule.window_s,
+        span_s=min(rule.window_s, (evidence.data_at - evidence.started_at).total_seconds()),
+        n=evidence.recent_n,
+    )
+    if (now - evidence.data_at).total_seconds() > allowed_s:
+        return _with_numbers(
+            Word.BLIND,
+            f"{head}: no task has reported it since {_clock(evidence.data_at)} (at most"
+            f" {span_text(allowed_s)} is usual), so nothing is known of it now.",
+            evidence.largest or evidence.candidate,
+        )
+    if rule.compare == "hard_cap":
+        return _decide_cap(rule, evidence)
+    if rule.compare == "stable":
+        return _decide_stable(rule, evidence)
+    return _decide_limit(rule, evidence)
+
+
+def stale_after_s(*, window_s: float, span_s: float, n: int) -> float:
+    """Return after how many seconds of silence a guard is blind.
+
+    Ten times the usual gap between reports (`n` of them in `span_s`), but at least 15 s and at
+    most the window, or 15 s where the window is shorter.
+    """
+    most = max(LEAST_SILENCE_S, window_s)
+    if n == 0:
+        return most
+    return min(max(10 * max(span_s, 1.0) / n, LEAST_SILENCE_S), most)
+
+
+def runs_needed(
+    *,
+    limit: float | None,
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    n: int,
+    min_n: int,
+) -> int | None:
+    """Return about how many more tasks an open question needs, None where nobody can say.
+
+    A range narrows with the square root of the number of tasks, so it stops touching the limit
+    when it has shrunk to the distance between value and limit.
+    """
+    if n < min_n:
+        return min_n - n
+    if limit is None or value is None:
+        return None
+    gap = abs(limit - value)
+    edge = low if limit < value else high
+    if gap == 0 or edge is None or not isfinite(edge):
+        return None
+    needed = ceil(n * (abs(edge - value) / gap) ** 2) - n
+    return max(1, needed) if needed <= _MOST_NEEDED else None
+
+
+def cell_state(
+    *,
+    word: str,
+    signal: Signal,
+    limit: float | None,
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    n: int,
+    min_n: int,
+) -> CellState:
+    """Return the state of a signal cell: where the range lies against the limit."""
+    if word == Word.BLIND:
+        return "stale"
+    if value is None or n == 0 or n < min_n:
+        return "over" if word in {Word.TRIPPED, Word.FAILING} else "too_few"
+    if limit is None:
+        return _BY_WORD.get(word, "near")
+    interval = Estimate(value, low, high, n).interval
+    if interval is None:
+        return "near" if beyond(signal, value, limit) else "too_few"
+    best, worst = ends(signal, interval)
+    if beyond(signal, best, limit):
+        return "over"
+    if not beyond(signal, worst, limit):
+        return "inside"
+    if not isfinite(worst) and not beyond(signal, value, limit):
+        return "too_few"
+    return "near"
+
+
+def used_share(signal: Signal, value: float | None, limit: float | None) -> float | None:
+    """Return the share of the limit that `value` uses up: 1.0 at the limit, more beyond it.
+
+    Where higher is better and values are shares or scores, what is used is the distance from
+    perfect: 95 % against an agreed 90 % uses half.
+    """
+    if value is None or limit is None:
+        return None
+    if signal.better == "higher":
+        if signal.unit in {"share", "score"} and limit < 1:
+            return max(0.0, (1 - value) / (1 - limit))
+        return limit / value if value > 0 else 2.0
+    if limit > 0:
+        return max(0.0, value / limit)
+    return 0.0 if value <= 0 else 1.0 + value
+
+
+def beyond(signal: Signal, value: float, limit: float) -> bool:
+    """Whether `value` is worse than `limit`; the limit itself is still allowed."""
+    return value < limit if signal.better == "higher" else value > limit
+
+
+def ends(signal: Signal, interval: Interval) -> tuple[float, float]:
+    """Return the better and the worse end of a range."""
+    if signal.better == "higher":
+        return interval.high, interval.low
+    return interval.low, interval.high
+
+
+_BY_WORD: Final[Mapping[str, CellState]] = {
+    Word.HOLDING: "inside",
+    Word.QUIET: "inside",
+    Word.FAILING: "over",
+    Word.TRIPPED: "over",
+}
+
+
+def _decide_limit(rule: Rule, evidence: Evidence) -> Decision:
+    found = evidence.candidate
+    if found is None or rule.limit is None:
+        return _too_few(rule, evidence)
+    if rule.signal.source == "count":
+        return _decide_count(rule, evidence, found, rule.limit)
+    if found.n < rule.min_n:
+        return _too_few(rule, evidence)
+    interval = found.interval
+    agreed = f"the agreed {bare_text(rule.signal, rule.limit)}"
+    if interval is None:
+        outside = beyond(rule.signal, found.value, rule.limit)
+        word = _open_word(rule, outside)
+        where = "beyond" if outside else "inside"
+        return _with_numbers(
+            word,
+            f"{_measured(rule, evidence, found)}, {where} {agreed}; how sure that is, is not known"
+            " yet.",
+            found,
+        )
+    best, worst = ends(rule.signal, interval)
+    if beyond(rule.signal, best, rule.limit):
+        side = "below" if rule.signal.better == "higher" else "above"
+        return _with_numbers(
+            Word.TRIPPED if rule.is_trigger else Word.FAILING,
+            f"{_measured(rule, evidence, found)}, {side} {agreed}.",
+            found,
+        )
+    if not beyond(rule.signal, worst, rule.limit):
+        return _with_numbers(
+            Word.QUIET if rule.is_trigger else Word.HOLDING,
+            f"{_measured(rule, evidence, found)}, inside {agreed}.",
+            found,
+        )
+    # An end that so few tasks cannot bound is no sign of harm by itself.
+    alarming = isfinite(worst) or beyond(rule.signal, found.value, rule.limit)
+    return _with_numbers(
+        _open_word(rule, alarming),
+        f"{_measured(rule, evidence, found)}; too early to tell from {agreed}.",
+        found,
+    )
+
+
+def _decide_count(rule: Rule, evidence: Evidence, found: Estimate, limit: float) -> Decision:
+    """A count above its limit is a fact, not an estimate: it needs no least number of tasks."""
+    text = _measured(rule, evidence, found)
+    agreed = f"the agreed {bare_text(rule.signal, limit)}"
+    if found.value > limit:
+        word = Word.TRIPPED if rule.is_trigger else Word.FAILING
+        return _with_numbers(word, f"{text}, above {agreed}.", found)
+    if rule.is_trigger:
+        return _with_numbers(Word.QUIET, f"{text}, inside {agreed}.", found)
+    if found.n >= max(rule.min_n, RARE_EVENT_RUNS):
+        return _with_numbers(Word.HOLDING, f"{text}, inside {agreed}.", found)
+    needed = max(rule.min_n, RARE_EVENT_RUNS) - found.n
+    return _with_numbers(
+        Word.UNDECIDED, f"{text}; something this rare needs about {needed} more tasks.", found
+    )
+
+
+def _decide_cap(rule: Rule, evidence: Evidence) -> Decision:
+    found = evidence.largest or evidence.candidate
+    if found is None or rule.limit is None:
+        return _too_few(rule, evidence)
+    single = evidence.largest is not None
+    span = _span(rule, evidence)
+    shown = value_text(rule.signal, found.value)
+    cap = f"the cap of {bare_text(rule.signal, rule.limit)}"
+    if single:
+        verb = "cost" if rule.signal.unit == "usd" else "took"
+        text = f"{_head(rule.signal)}: the most that one task {verb} was {shown}"
+    else:
+        text = _sentence_start(rule.signal, found.value)
+    text = f"{text} ({span}, n {found.n:,})"
+    if beyond(rule.signal, found.value, rule.limit):
+        word = Word.TRIPPED if rule.is_trigger else Word.FAILING
+        side = "below" if rule.signal.better == "higher" else "above"
+        return _with_numbers(word, f"{text}, {side} {cap}.", found)
+    if rule.is_trigger or found.n >= rule.min_n:
+        word = Word.QUIET if rule.is_trigger else Word.HOLDING
+        return _with_numbers(word, f"{text}, inside {cap}.", found)
+    return _with_numbers(
+        Word.UNDECIDED, f"{text}; needs about {rule.min_n - found.n} more tasks.", found
+    )
+
+
+def _decide_stable(rule: Rule, evidence: Evidence) -> Decision:
+    """Compare with what the stable release did for the same segments in the same window.
+
+    A trigger watches only while the candidate looks worse: two equal releases would otherwise
+    read `watching` for ever, since the range of no difference always touches zero.
+    """
+    found, stable = evidence.candidate, evidence.stable
+    if found is None or found.n < rule.min_n:
+        return _too_few(rule, evidence)
+    text = _measured(rule, evidence, found)
+    if stable is None or stable.n < rule.min_n:
+        have = 0 if stable is None else stable.n
+        return _with_numbers(
+            _open_word(rule, alarming=True),
+            f"{text}; the stable release has {have:,} of {rule.min_n:,} tasks needed to compare.",
+            found,
+        )
+    gap = difference(found, stable)
+    beside = f"{text}; stable: {value_text(rule.signal, stable.value)} (n {stable.n:,})"
+    if gap is None or rule.signal.source == "count":
+        return _with_numbers(
+            _open_word(rule, alarming=True), f"{beside}; how sure that is, is not known yet.", found
+        )
+    margin = rule.margin or 0.0
+    # Harm is how much worse the candidate is, whichever direction is the better one.
+    harm = Interval(-gap.high, -gap.low) if rule.signal.better == "higher" else gap
+    seen = found.value - stable.value
+    if rule.signal.better == "higher":
+        seen = -seen
+    allowed = f" more than the {_points(rule.signal, margin)} allowed" if margin else ""
+    if harm.low > margin:
+        word = Word.TRIPPED if rule.is_trigger else Word.FAILING
+        return _with_numbers(word, f"{beside}, worse by{allowed or ' more than chance'}.", found)
+    if harm.high <= margin:
+        word = Word.QUIET if rule.is_trigger else Word.HOLDING
+        return _with_numbers(
+            word, f"{beside}, not worse{' than allowed' if margin else ''}.", found
+        )
+    return _with_numbers(
+        _open_word(rule, alarming=seen > margin), f"{beside}; too early to tell apart.", found
+    )
+
+
+def _decide_age(rule: Rule, evidence: Evidence, now: datetime) -> Decision:
+    newest = evidence.data_at or evidence.started_at
+    age = max(0.0, (now - newest).total_seconds())
+    n = evidence.recent_n
+    text = f"The newest task came at {_clock(newest)}"
+    if evidence.data_at is None:
+        text = f"No task has come since {_clock(newest)}"
+    if rule.limit is not None and age > rule.limit:
+        word = Word.TRIPPED if rule.is_trigger else Word.FAILING
+        sentence = f"{text}, longer ago than the agreed {bare_text(rule.signal, rule.limit)}."
+    elif evidence.data_at is None or rule.limit is None:
+        word, sentence = _open_word(rule, alarming=True), f"{text}."
+    else:
+        word = Word.QUIET if rule.is_trigger else Word.HOLDING
+        sentence = f"{text}, inside the agreed {bare_text(rule.signal, rule.limit)}."
+    return Decision(word, sentence, age, age, age, n)
+
+
+def _without_data(rule: Rule, evidence: Evidence, now: datetime) -> Decision:
+    head = _head(rule.signal)
+    allowed_s = stale_after_s(window_s=rule.window_s, span_s=0, n=0)
+    if (now - evidence.started_at).total_seconds() > allowed_s:
+        return Decision(
+            Word.BLIND,
+            f"{head}: no task has reported it since {_clock(evidence.started_at)}, so nothing is"
+            " known of it.",
+        )
+    word = Word.WATCHING if rule.is_trigger else Word.UNDECIDED
+    return Decision(word, f"{head}: no task has reported it yet.")
+
+
+def _too_few(rule: Rule, evidence: Evidence) -> Decision:
+    found = evidence.candidate
+    head = _head(rule.signal)
+    have = 0 if found is None else found.n
+    span = _span(rule, evidence)
+    needed = f"{head}: {have:,} of {rule.min_n:,} tasks needed ({span})"
+    if found is None:
+        return Decision(_open_word(rule, alarming=False), f"{needed}.")
+    outside = (
+        rule.compare == "limit"
+        and rule.limit is not None
+        and beyond(rule.signal, found.value, rule.limit)
+    )
+    shown = value_text(rule.signal, found.value)
+    against = f", beyond the agreed {bare_text(rule.signal, rule.limit or 0.0)}" if outside else ""
+    return _with_numbers(
+        _open_word(rule, alarming=outside), f"{needed}; so far {shown}{against}.", found
+    )
+
+
+def _open_word(rule: Rule, alarming: bool) -> Word:
+    if not rule.is_trigger:
+        return Word.UNDECIDED
+    return Word.WATCHING if alarming else Word.QUIET
+
+
+def _with_numbers(word: Word, sentence: str, found: Estimate | None) -> Decision:
+    if found is None:
+        return Decision(word, sentence)
+    return Decision(word, sentence, found.value, found.low, found.high, found.n)
+
+
+def _measured(rule: Rule, evidence: Evidence, found: Estimate) -> str:
+    facts = [_span(rule, evidence), f"n {found.n:,}"]
+    if rule.signal.source != "count" and (text := range_text(rule.signal, found.low, found.high)):
+        facts.insert(0, f"95 % range {text}")
+    return f"{_sentence_start(rule.signal, found.value)} ({', '.join(facts)})"
+
+
+def _sentence_start(signal: Signal, value: float) -> str:
+    phrase = signal.phrase.format(value_text(signal, value))
+    if ":" in signal.title:
+        return f"{_head(signal)}: {phrase}"
+    return phrase[:1].upper() + phrase[1:]
+
+
+def _head(signal: Signal) -> str:
+    return signal.title.partition(":")[0]
+
+
+def _span(rule: Rule, evidence: Evidence) -> str:
+    if evidence.since <= evidence.started_at:
+        return f"since {_clock(evidence.started_at)}"
+    return f"last {span_text(rule.window_s)}"
+
+
+def _points(signal: Signal, value: float) -> str:
+    return f"{value * 100:.10g} points" if signal.unit == "share" else bare_text(signal, value)
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%H:%M:%S} UTC"

@@ -1,0 +1,262 @@
+"""Guards and their verdicts, as rows for pages and the API."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from signals.catalogue import shown_at, signal_of
+from signals.format import limit_text, value_text
+from signals.guards.decide import CellState, Word, cell_state, runs_needed, used_share
+from signals.guards.evidence import verdict_of
+from signals.guards.models import Compare, Guard, GuardKind, Verdict
+
+# A verdict that nobody renewed for so long says nothing of now: the watch has stopped.
+_UNWATCHED_S: Final = {GuardKind.TRIGGER.value: 60.0, GuardKind.CRITERION.value: 660.0}
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictRow:
+    """A guard and what it says. Numbers in the signal's unit; None where nothing is known.
+
+    `needs_runs` and `needs_s` say about how much more an open question needs. `age_s` is the age
+    of the newest task that reported the signal at the time of reading. `evidence` holds the
+    figures the verdict stands on.
+    """
+
+    guard: str
+    rollout: str
+    kind: str
+    path: str
+    segment: str | None
+    signal: str
+    title: str
+    compare: str
+    severity: str
+    response: dict[str, Any]
+    armed: bool
+    verdict: str
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    reference: float | None
+    value_text: str
+    limit_text: str
+    n: int
+    min_n: int
+    window_s: int
+    age_s: float | None
+    data_at: datetime | None
+    since: datetime | None
+    evidence: dict[str, Any]
+    needs_runs: int | None
+    needs_s: int | None
+    sentence: str
+    ledger_block: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignalCell:
+    """A watched signal on a path against its strictest limit.
+
+    The `used` shares are of the limit: 1.0 lies at it. `low_used` is always the smaller end.
+    """
+
+    signal: str
+    path_slug: str
+    path_name: str
+    name: str
+    title: str
+    value: float | None
+    unit: str
+    low: float | None
+    high: float | None
+    n: int
+    window_s: int
+    age_s: float | None
+    data_at: datetime | None
+    limit: float | None
+    state: CellState
+    used_share: float | None
+    low_used: float | None
+    high_used: float | None
+    value_text: str
+    limit_text: str
+
+
+def verdict_rows(rollout_slugs: Iterable[str], now: datetime) -> list[VerdictRow]:
+    """Return every current guard of these rollouts, criteria first, in the plan's order."""
+    return [_verdict_row(guard, now) for guard in _guards(rollout_slugs)]
+
+
+def signal_cells(rollout_slugs: Iterable[str], now: datetime) -> dict[str, list[SignalCell]]:
+    """Return by rollout one cell per path and watched signal, in the catalogue's order.
+
+    A signal with several guards is shown as its trigger sees it, which looks at the latest
+    minutes; among equals the strictest limit counts. A rollout without guards has no entry.
+    """
+    best: dict[tuple[str, int, str], Guard] = {}
+    for guard in _guards(rollout_slugs):
+        key = (guard.rollout, guard.path_id, guard.signal)
+        held = best.get(key)
+        if held is None or _shown_before(guard, held):
+            best[key] = guard
+    cells: dict[str, list[SignalCell]] = {}
+    for guard in sorted(best.values(), key=lambda g: (g.path_id, shown_at(g.signal), g.signal)):
+        cells.setdefault(guard.rollout, []).append(_cell(guard, now))
+    return cells
+
+
+def guard_is_tripped(*, guard_id: int) -> bool:
+    """Whether an armed guard says `tripped` now."""
+    return Verdict.objects.filter(
+        guard=guard_id, guard__armed=True, verdict=Word.TRIPPED.value
+    ).exists()
+
+
+def _guards(rollout_slugs: Iterable[str]) -> Sequence[Guard]:
+    return list(
+        Guard.objects.filter(rollout__in=list(rollout_slugs), retired_at=None)
+        .select_related("path", "segment", "verdict")
+        .order_by("rollout", "kind", "pk")
+    )
+
+
+def _verdict_row(guard: Guard, now: datetime) -> VerdictRow:
+    held, signal = verdict_of(guard), signal_of(guard.signal)
+    value, low, high = (held.value, held.low, held.high) if held else (None, None, None)
+    n = held.n if held else 0
+    word, sentence = _said(guard, held)
+    needs = None
+    if word in {Word.UNDECIDED, Word.WATCHING}:
+        needs = runs_needed(
+            limit=guard.limit if guard.compare == Compare.LIMIT else None,
+            value=value,
+            low=low,
+            high=high,
+            n=n,
+            min_n=guard.min_n,
+        )
+    return VerdictRow(
+        guard=guard.slug,
+        rollout=guard.rollout,
+        kind=guard.kind,
+        path=guard.path.slug,
+        segment=guard.segment.slug if guard.segment is not None else None,
+        signal=guard.signal,
+        title=signal.title,
+        compare=guard.compare,
+        severity=guard.severity,
+        response=guard.response,
+        armed=guard.armed,
+        verdict=word,
+        value=value,
+        low=low,
+        high=high,
+        unit=signal.unit,
+        reference=guard.limit,
+        value_text=value_text(signal, value),
+        limit_text=limit_text(signal, guard.limit),
+        n=n,
+        min_n=guard.min_n,
+        window_s=guard.window_s,
+        age_s=_age_s(held, now),
+        data_at=held.data_at if held else None,
+        since=held.since if held else None,
+        evidence={
+            "from": guard.evidence_from.isoformat() if guard.evidence_from else None,
+            "newest": held.data_at.isoformat() if held and held.data_at else None,
+            "evaluated_at": held.evaluated_at.isoformat() if held else None,
+            "min_n": guard.min_n,
+            "margin": guard.margin,
+        },
+        needs_runs=needs,
+        needs_s=_needs_s(guard, held, needs),
+        sentence=sentence,
+        ledger_block=held.ledger_block if held else 0,
+    )
+
+
+def _said(guard: Guard, held: Verdict | None) -> tuple[str, str]:
+    if held is not None:
+        return held.verdict, held.sentence
+    open_word = Word.WATCHING if guard.kind == GuardKind.TRIGGER else Word.UNDECIDED
+    if guard.armed:
+        return open_word.value, "Not looked at yet."
+    return open_word.value, "Starts to watch when the rollout goes live."
+
+
+def _needs_s(guard: Guard, held: Verdict | None, runs: int | None) -> int | None:
+    """Return about how long `runs` more tasks take at the rate of the evidence so far."""
+    if runs is None or held is None or held.n == 0 or held.data_at is None:
+        return None
+    span = float(guard.window_s)
+    if guard.evidence_from is not None:
+        span = min(span, max(1.0, (held.data_at - guard.evidence_from).total_seconds()))
+    return max(1, round(runs * span / held.n))
+
+
+def _age_s(held: Verdict | None, now: datetime) -> float | None:
+    if held is None or held.data_at is None:
+        return None
+    return max(0.0, (now - held.data_at).total_seconds())
+
+
+def _shown_before(guard: Guard, other: Guard) -> bool:
+    """Whether `guard` rather than `other` stands for their signal in a cell."""
+
+    def rank(each: Guard) -> tuple[bool, bool, float]:
+        higher = signal_of(each.signal).better == "higher"
+        limit = each.limit if each.limit is not None else 0.0
+        return (
+            each.compare == Compare.HARD_CAP or each.limit is None,
+            each.kind != GuardKind.TRIGGER,
+            -limit if higher else limit,
+        )
+
+    return rank(guard) < rank(other)
+
+
+def _cell(guard: Guard, now: datetime) -> SignalCell:
+    held, signal = verdict_of(guard), signal_of(guard.signal)
+    value, low, high = (held.value, held.low, held.high) if held else (None, None, None)
+    n = held.n if held else 0
+    limit = guard.limit if guard.compare in {Compare.LIMIT, Compare.HARD_CAP} else None
+    state = cell_state(
+        word=_said(guard, held)[0],
+        signal=signal,
+        limit=limit,
+        value=value,
+        low=low,
+        high=high,
+        n=n,
+        min_n=guard.min_n,
+    )
+    if held is not None and (now - held.evaluated_at).total_seconds() > _UNWATCHED_S[guard.kind]:
+        state = "stale"
+    ends = [used_share(signal, low, limit), used_share(signal, high, limit)]
+    low_used, high_used = reversed(ends) if signal.better == "higher" else ends
+    largest = guard.compare == Compare.HARD_CAP and signal.source in {"quantile", "mean"}
+    return SignalCell(
+        signal=guard.signal,
+        path_slug=guard.path.slug,
+        path_name=guard.path.name,
+        name=f"{signal.name}, largest" if largest else signal.name,
+        title=signal.title,
+        value=value,
+        unit=signal.unit,
+        low=low,
+        high=high,
+        n=n,
+        window_s=guard.window_s,
+        age_s=_age_s(held, now),
+        data_at=held.data_at if held else None,
+        limit=limit,
+        state=state,
+        used_share=used_share(signal, value, limit),
+        low_used=low_used,
+        high_used=high_used,
+        value_text=value_text(signal, value),
+        limit_text=limit_text(signal, limit),
+    )

@@ -1,0 +1,276 @@
+"""Define, arm and look at guards. A look writes verdicts and nothing else."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from rollout_console.catalog.models import Release, Segment, Workflow, WorkflowPath
+from signals.buckets.selectors import last_drain
+from signals.catalogue import signal_of
+from signals.guards.decide import Decision, Evidence, Rule, decide
+from signals.guards.evidence import evidence_of, started_at, verdict_of
+from signals.guards.models import Compare, Guard, GuardKind, Severity, Verdict, VerdictChange
+from signals.ingest.selectors import queue_state
+
+DEFAULT_TRIGGER_WINDOW_S: Final = 900
+DEFAULT_MIN_N: Final = 30
+# Reports that wait longer than this say nothing of now; a setting may change it.
+DEFAULT_QUEUE_LIMIT_S: Final = 60.0
+# A verdict that says the same is rewritten this often, so that its age shows the watch is alive.
+REWRITE_AFTER_S: Final = 5.0
+# A criterion's evidence grows with the stage: it is read again after this share of its length.
+_CRITERION_READS: Final = 120
+_CRITERION_REREAD_S: Final = 300.0
+# A trigger likewise, but never later than the round that comes each second.
+_TRIGGER_READS: Final = 600
+_TRIGGER_REREAD_S: Final = 0.5
+_SAID: Final = ("verdict", "value", "low", "high", "n", "data_at", "sentence")
+# One look at a time; the number only has to be nobody else's.
+_LOOK_LOCK: Final = 7_310_001
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A guard after a look; `evidence_from` is where the evidence of this look started."""
+
+    guard: Guard
+    verdict: Verdict
+    evidence_from: datetime
+    changed: bool
+    is_news: bool
+
+
+def guards_define(
+    *,
+    workflow: Workflow,
+    rollout_slug: str,
+    candidate: Release,
+    paths: Iterable[WorkflowPath],
+    document: Mapping[str, Any],
+    now: datetime,
+) -> list[Guard]:
+    """Make a rollout's guards those of a plan; return the current ones.
+
+    The same definition keeps its row, a changed one retires it and adds a version, one that is
+    gone from the plan retires. The document is a checked plan, or its `rollout` part.
+    """
+    plan = document.get("rollout", document)
+    by_slug = {path.slug: path for path in paths}
+    segments = {segment.slug: segment for segment in Segment.objects.filter(workflow=workflow)}
+    bakes = [int(stage["bake_s"]) for stage in plan.get("stages", [])]
+    current = {
+        guard.slug: guard
+        for guard in Guard.objects.select_for_update(no_key=True).filter(
+            rollout=rollout_slug, retired_at=None
+        )
+    }
+    newest: dict[str, int] = {}
+    for slug, version in Guard.objects.filter(rollout=rollout_slug).values_list("slug", "version"):
+        newest[slug] = max(newest.get(slug, 0), version)
+    wanted = [
+        *(_definition(GuardKind.CRITERION, item, bakes) for item in plan.get("criteria", [])),
+        *(_definition(GuardKind.TRIGGER, item, bakes) for item in plan.get("triggers", [])),
+    ]
+    kept: list[Guard] = []
+    for slug, path_slug, segment_slug, fields in wanted:
+        path = by_slug[path_slug] if path_slug is not None else next(iter(by_slug.values()))
+        fields["path_id"] = path.pk
+        fields["segment_id"] = segments[segment_slug].pk if segment_slug else None
+        fields["candidate_id"] = candidate.pk
+        held = current.pop(slug, None)
+        if held is not None and all(getattr(held, key) == value for key, value in fields.items()):
+            kept.append(held)
+            continue
+        if held is not None:
+            _retire(held, now)
+        kept.append(
+            Guard.objects.create(
+                workflow=workflow,
+                rollout=rollout_slug,
+                slug=slug,
+                version=newest.get(slug, 0) + 1,
+                created_at=now,
+                # A tightened guard of a live rollout goes on watching from now.
+                armed=held is not None and held.armed,
+                evidence_from=now if held is not None and held.armed else None,
+                **fields,
+            )
+        )
+    for gone in current.values():
+        _retire(gone, now)
+    return kept
+
+
+@transaction.atomic
+def guards_arm(*, rollout_slug: str, now: datetime) -> int:
+    """Start watching with evidence from `now`; guards that watch already stay as they are."""
+    guards = Guard.objects.filter(rollout=rollout_slug, retired_at=None, armed=False)
+    ids = list(guards.values_list("pk", flat=True))
+    # What an earlier arming said is no evidence for this one.
+    Verdict.objects.filter(guard__in=ids).delete()
+    return Guard.objects.filter(pk__in=ids, armed=False).update(armed=True, evidence_from=now)
+
+
+def guards_disarm(*, rollout_slug: str, now: datetime) -> int:
+    """Stop watching; the last verdicts stay as what was known then."""
+    del now  # Every service takes it; disarming keeps no time of its own.
+    return Guard.objects.filter(rollout=rollout_slug, armed=True).update(armed=False)
+
+
+def guard_evidence_restart(*, guard_id: int, now: datetime) -> None:
+    """Let a guard's evidence start at `now`: what was judged before does not count again."""
+    Guard.objects.filter(pk=guard_id).update(evidence_from=now)
+
+
+def guards_evaluate(*, now: datetime, workflow_ids: Iterable[int] | None = None) -> list[Verdict]:
+    """Look at the armed guards and return the verdicts whose word changed.
+
+    Two looks at once are harmless: the second returns nothing, and the next one sees all.
+    """
+    looked = guards_look(now=now, workflow_ids=workflow_ids)
+    return [each.verdict for each in looked or [] if each.changed]
+
+
+@transaction.atomic
+def guards_look(
+    *, now: datetime, workflow_ids: Iterable[int] | None = None, reread: bool = False
+) -> list[Looked] | None:
+    """Judge every armed guard and store the verdicts; None where another look is under way.
+
+    The lock is the transaction's: a caller that acts on the verdicts does so inside its own.
+    `reread` also reads criteria again whose evidence can hardly have moved since their last look.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_try_advisory_xact_lock(%s)", [_LOOK_LOCK])
+        (free,) = cursor.fetchone()
+    if not free:
+        return None
+    guards = Guard.objects.filter(armed=True, retired_at=None).select_related("path", "verdict")
+    if workflow_ids is not None:
+        guards = guards.filter(workflow_id__in=list(workflow_ids))
+    due = [guard for guard in guards.order_by("pk") if reread or _is_due(guard, now)]
+    if not due:
+        return []
+    # Read before the evidence: everything up to this drain is in what is judged.
+    drain = last_drain()
+    queue_age_s = queue_state(now=now).oldest_age_s
+    queue_limit_s = float(getattr(settings, "INGEST_BLIND_AFTER_S", DEFAULT_QUEUE_LIMIT_S))
+    looked = []
+    for guard, evidence in evidence_of(due, now=now):
+        decision = decide(
+            _rule(guard), evidence, now=now, queue_age_s=queue_age_s, queue_limit_s=queue_limit_s
+        )
+        looked.append(_looked(guard, decision, evidence, drain=drain, now=now))
+    _store(looked, now=now)
+    return looked
+
+
+def _definition(
+    kind: GuardKind, item: Mapping[str, Any], bakes: list[int]
+) -> tuple[str, str | None, str | None, dict[str, Any]]:
+    compare = Compare(item["compare"])
+    # A criterion looks at the stage so far, a trigger at the latest minutes.
+    window_s = max([3600, *bakes]) if kind is GuardKind.CRITERION else DEFAULT_TRIGGER_WINDOW_S
+    limit, margin = item.get("limit"), item.get("margin")
+    fields: dict[str, Any] = {
+        "kind": kind.value,
+        "signal": item["signal"],
+        "compare": compare.value,
+        "limit": None if limit is None else float(limit),
+        "margin": None if margin is None else float(margin),
+        "window_s": int(item.get("window_s") or window_s),
+        "min_n": int(item.get("min_n") or (1 if compare is Compare.HARD_CAP else DEFAULT_MIN_N)),
+        "severity": item.get("severity") or Severity.HIGH.value,
+        "response": dict(item.get("response") or {}),
+    }
+    return item["slug"], item.get("path"), item.get("segment"), fields
+
+
+def _retire(guard: Guard, now: datetime) -> None:
+    guard.retired_at = now
+    guard.armed = False
+    guard.save(update_fields=["retired_at", "armed"])
+
+
+def _is_due(guard: Guard, now: datetime) -> bool:
+    """Whether the evidence can have moved enough since the last look to read it again.
+
+    Every accepted batch asks for a look. A hard cap gets each one; a window is read again after
+    a small part of its length, so that watching long windows stays cheap under heavy traffic.
+    """
+    held = verdict_of(guard)
+    if held is None or guard.compare == Compare.HARD_CAP:
+        return True
+    length = min(float(guard.window_s), (now - started_at(guard)).total_seconds())
+    if guard.kind == GuardKind.TRIGGER:
+        pause = min(length / _TRIGGER_READS, _TRIGGER_REREAD_S)
+    else:
+        pause = min(length / _CRITERION_READS, _CRITERION_REREAD_S)
+    return (now - held.evaluated_at).total_seconds() >= pause
+
+
+def _rule(guard: Guard) -> Rule:
+    return Rule(
+        is_trigger=guard.kind == GuardKind.TRIGGER,
+        signal=signal_of(guard.signal),
+        compare=guard.compare,  # type: ignore[arg-type]  # held to these words by a constraint
+        limit=guard.limit,
+        margin=guard.margin,
+        window_s=guard.window_s,
+        min_n=guard.min_n,
+    )
+
+
+def _looked(
+    guard: Guard, decision: Decision, evidence: Evidence, *, drain: int, now: datetime
+) -> Looked:
+    # Read first: making a verdict for a guard puts it in the place of the stored one.
+    held = verdict_of(guard)
+    changed = held is None or held.verdict != decision.word
+    verdict = Verdict(
+        guard=guard,
+        verdict=decision.word.value,
+        value=decision.value,
+        low=decision.low,
+        high=decision.high,
+        n=decision.n,
+        data_at=evidence.data_at,
+        sentence=decision.sentence,
+        ledger_block=drain,
+        evaluated_at=now,
+        since=now if held is None or changed else held.since,
+    )
+    is_news = (
+        held is None
+        or (now - held.evaluated_at).total_seconds() >= REWRITE_AFTER_S
+        or any(getattr(held, name) != getattr(verdict, name) for name in _SAID)
+    )
+    return Looked(guard, verdict, started_at(guard), changed, is_news)
+
+
+def _store(looked: list[Looked], *, now: datetime) -> None:
+    Verdict.objects.bulk_create(
+        [each.verdict for each in looked if each.is_news],
+        update_conflicts=True,
+        unique_fields=["guard"],
+        update_fields=[*_SAID, "ledger_block", "evaluated_at", "since"],
+    )
+    VerdictChange.objects.bulk_create(
+        VerdictChange(
+            guard=each.guard,
+            verdict=each.verdict.verdict,
+            value=each.verdict.value,
+            low=each.verdict.low,
+            high=each.verdict.high,
+            n=each.verdict.n,
+            sentence=each.verdict.sentence,
+            ledger_block=each.verdict.ledger_block,
+            at=now,
+        )
+        for each in looked
+        if each.changed
+    )

@@ -1,0 +1,1 @@
+"""Runs come in: validated, durable, drained exactly once."""

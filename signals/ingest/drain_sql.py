@@ -1,0 +1,109 @@
+"""The drain's statements: stage, keep what is new, append the ledger, count."""
+
+from typing import Final
+
+from signals.buckets.keys import BUCKET_KEY, HISTOGRAM_PER_DOUBLING
+from signals.ingest.rows import COLUMNS, OUTCOMES
+
+_columns: Final = ", ".join(COLUMNS)
+
+STAGING: Final = (
+    "create temp table if not exists run_staging (like public.run) on commit delete rows"
+)
+COPY: Final = f"copy run_staging ({_columns}) from stdin (null '')"
+
+# What the ledger counts, of one key's new runs.
+_COUNTS: Final = {
+    "n": "count(*)",
+    **{f"n_{name}": f"count(*) filter (where outcome = {code})" for name, code in OUTCOMES.items()},
+    "n_critical": "count(*) filter (where critical)",
+    "review_requested": "count(*) filter (where review_requested)",
+    "quality_n": "count(quality_passed)",
+    "quality_passed": "count(*) filter (where quality_passed)",
+    "score_n": "count(quality_score)",
+    "score_sum": "coalesce(sum(quality_score), 0)",
+    "score_sq": "coalesce(sum(quality_score * quality_score), 0)",
+    "latency_n": "count(latency_ms)",
+    "latency_sum": "coalesce(sum(latency_ms), 0)",
+    "latency_sq": "coalesce(sum(latency_ms * latency_ms), 0)",
+    "latency_max": "max(latency_ms)",
+    "latency_zero": "count(*) filter (where latency_ms = 0)",
+    "cost_n": "count(cost_usd)",
+    "cost_sum": "coalesce(sum(cost_usd), 0)",
+    "cost_sq": "coalesce(sum(cost_usd * cost_usd), 0)",
+    "cost_max": "max(cost_usd)",
+    "cost_zero": "count(*) filter (where cost_usd = 0)",
+    "input_tokens_n": "count(input_tokens)",
+    "input_tokens_sum": "coalesce(sum(input_tokens), 0)",
+    "output_tokens_n": "count(output_tokens)",
+    "output_tokens_sum": "coalesce(sum(output_tokens), 0)",
+    "context_tokens_n": "count(context_tokens)",
+    "context_tokens_sum": "coalesce(sum(context_tokens), 0)",
+    "retries_n": "count(retries)",
+    "retries_sum": "coalesce(sum(retries), 0)",
+    "retrieved_n": "count(retrieved)",
+    "retrieved_empty": "count(*) filter (where retrieved = 0)",
+    "retrieval_score_n": "count(retrieval_score)",
+    "retrieval_score_sum": "coalesce(sum(retrieval_score), 0)",
+    "retrieval_score_sq": "coalesce(sum(retrieval_score * retrieval_score), 0)",
+    "confidence_n": "count(confidence)",
+    "confidence_sum": "coalesce(sum(confidence), 0)",
+    "confidence_sq": "coalesce(sum(confidence * confidence), 0)",
+}
+
+
+def _bucket(value: str) -> str:
+    """SQL for the histogram bucket of a positive value; see signals.buckets.keys.
+
+    ln(8)/ln(2) comes out a hair above 3, so a hair is taken off before rounding up.
+    """
+    return f"ceil(ln({value}) * {HISTOGRAM_PER_DOUBLING} / ln(2::float8) - 1e-9)::int - 1"
+
+
+def _histogram(name: str) -> str:
+    return f"""
+    left join lateral (
+        select array_agg(idx order by idx) as idx, array_agg(cnt order by idx) as cnt
+        from (select idx, count(*)::int as cnt from unnest(k.{name}_all) as idx group by idx) as q
+    ) as {name} on true"""  # noqa: S608  # of our own constants
+
+
+_key: Final = ", ".join(BUCKET_KEY)
+_kept_key: Final = ", ".join(f"k.{name}" for name in BUCKET_KEY)
+_counted: Final = ",\n        ".join(f"{sql} as {name}" for name, sql in _COUNTS.items())
+_kept: Final = ", ".join(f"k.{name}" for name in _COUNTS)
+
+# Sorted before it is inserted: two drains that meet on the same runs then wait for each other in
+# one order, never in a circle.
+KEEP: Final = f"""
+with fresh as (
+    insert into run ({_columns})
+    select {_columns} from run_staging order by occurred_at, workflow_id, id_hash
+    on conflict do nothing
+    returning drain, date_bin('1 minute', occurred_at, 'epoch'::timestamptz) as minute,
+        workflow_id, path_id, segment_id, release_id, arm, mode, input_condition, risk,
+        outcome, critical, review_requested, quality_passed, quality_score, latency_ms, cost_usd,
+        input_tokens, output_tokens, context_tokens, retries, retrieved, retrieval_score,
+        confidence, drill is null as counts
+), k as (
+    select drain, {_key},
+        {_counted},
+        array_agg({_bucket("latency_ms")}) filter (where latency_ms > 0) as latency_all,
+        array_agg({_bucket("cost_usd")}) filter (where cost_usd > 0) as cost_all
+    from fresh where counts
+    group by drain, {_key}
+), appended as (
+    insert into arrival_ledger (
+        drain, block, arrived_at, {_key}, {", ".join(_COUNTS)},
+        latency_idx, latency_cnt, cost_idx, cost_cnt
+    )
+    select k.drain, floor(extract(epoch from b.received_at) / 5), b.received_at, {_kept_key},
+        {_kept},
+        coalesce(latency.idx, '{{}}'), coalesce(latency.cnt, '{{}}'),
+        coalesce(cost.idx, '{{}}'), coalesce(cost.cnt, '{{}}')
+    from k join ingest_batch as b on b.seq = k.drain
+    {_histogram("latency")}
+    {_histogram("cost")}
+)
+select drain, count(*) from fresh group by drain
+"""  # noqa: S608  # of our own constants

@@ -1,0 +1,60 @@
+"""What the queue of accepted batches looks like, and what became of one."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from approvals.authority.principals import Principal
+from rollout_console.core.errors import NotFound
+from signals.ingest.models import BatchState, IngestBatch
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """Batches accepted and not yet drained; `oldest_age_s` is None where there are none."""
+
+    pending: int
+    oldest_age_s: float | None
+    body_bytes: int = 0
+
+
+def queue_state(*, now: datetime) -> QueueState:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select count(*), min(received_at), coalesce(sum(body_bytes), 0)"
+            " from ingest_batch where state = 'pending'"
+        )
+        pending, oldest, body_bytes = cursor.fetchone()
+    age_s = None if oldest is None else max(0.0, (now - oldest).total_seconds())
+    return QueueState(pending=pending, oldest_age_s=age_s, body_bytes=int(body_bytes))
+
+
+def batch_document(*, batch_id: UUID, principal: Principal) -> dict[str, Any]:
+    """Return what the API answers for a batch.
+
+    A token limited to workflows sees its own batches only.
+
+    Raises:
+        NotFound: there is no such batch, or it is another token's.
+    """
+    batch = IngestBatch.objects.filter(id=batch_id).defer("body").first()
+    reachable = principal.workflow_ids is None
+    if batch is None or not (reachable or batch.token_name == principal.name):
+        raise NotFound(f"There is no batch {batch_id}.")
+    document: dict[str, Any] = {
+        "batch_id": str(batch.id),
+        "state": batch.state,
+        "received_at": batch.received_at,
+        "accepted": batch.n_accepted,
+        "rejected": batch.n_rejected,
+        "errors": batch.errors,
+        "drained_at": batch.drained_at,
+        "duplicates": batch.duplicates,
+        "unknown_segments": batch.unknown_segments,
+    }
+    if batch.state == BatchState.FAILED:
+        document["error"] = batch.error
+    return document

@@ -1,0 +1,117 @@
+"""A signal's value and 95 % range from measures. Pure: no Django."""
+
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+from signals.buckets.measures import HISTOGRAM_SCALE, Measures
+from signals.catalogue import Signal
+from signals.stats.intervals import (
+    Interval,
+    count_interval,
+    difference_interval,
+    histogram_quantile,
+    mean_interval,
+    rate_interval,
+)
+
+_HOUR_S: Final = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value in the signal's unit with its range; an end is None where the data sets none."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def interval(self) -> Interval | None:
+        """The range with open ends as infinity, None where nothing at all is known of it."""
+        if self.low is None and self.high is None:
+            return None
+        return Interval(
+            -inf if self.low is None else self.low, inf if self.high is None else self.high
+        )
+
+
+def estimate(
+    signal: Signal, measures: Measures, *, span_s: float, slow_ms: float | None = None
+) -> Estimate | None:
+    """Return what `measures` say of `signal`; None without a single task that reported it.
+
+    Args:
+        signal: a collected signal; any other gives None.
+        measures: the runs looked at.
+        span_s: seconds they cover, for signals that are per hour.
+        slow_ms: the path's slow limit, for the rate of slow tasks; None gives None.
+    """
+    n: int = getattr(measures, signal.n_of)
+    if n == 0:
+        return None
+    total: float = getattr(measures, signal.total_of) if signal.total_of else 0.0
+    squares: float | None = getattr(measures, signal.squares_of) if signal.squares_of else None
+    match signal.source:
+        case "share":
+            return _with(total / n, rate_interval(total, n), n)
+        case "slow_share":
+            if slow_ms is None:
+                return None
+            slow = min(float(n), measures.latency.above(slow_ms))
+            return _with(slow / n, rate_interval(slow, n), n)
+        case "mean":
+            interval = None if squares is None else mean_interval(n, total, squares)
+            return _with(total / n, interval, n)
+        case "per_task":
+            counted = count_interval(total)
+            return _with(total / n, Interval(counted.low / n, counted.high / n), n)
+        case "quantile":
+            found = histogram_quantile(
+                measures.latency.zero,
+                measures.latency.counts,
+                measures.latency.largest,
+                signal.q,
+                scale=HISTOGRAM_SCALE,
+            )
+            return None if found is None else _with(*found, n)
+        case "count":
+            return Estimate(total, total, total, n)
+        case "hourly":
+            scale = _HOUR_S / max(span_s, 1.0)
+            counted = count_interval(total, squares)
+            return _with(total * scale, Interval(counted.low * scale, counted.high * scale), n)
+        case _:
+            return None
+
+
+def largest(signal: Signal, measures: Measures) -> Estimate | None:
+    """Return the greatest single run's value, for a hard cap; a total where runs have none."""
+    if signal.unit == "ms" and signal.source == "quantile":
+        value = measures.latency_max
+    elif signal.slug == "cost_per_task_usd":
+        value = measures.cost_max
+    else:
+        return None
+    n: int = getattr(measures, signal.n_of)
+    return None if n == 0 else Estimate(value, value, value, n)
+
+
+def difference(first: Estimate, second: Estimate) -> Interval | None:
+    """Return the range of first - second; None where either range is not known."""
+    left, right = first.interval, second.interval
+    if left is None or right is None:
+        return None
+    return difference_interval(first.value, left, second.value, right)
+
+
+def _with(value: float, interval: Interval | None, n: int) -> Estimate:
+    if interval is None:
+        return Estimate(value, None, None, n)
+    return Estimate(
+        value,
+        None if interval.low == -inf else interval.low,
+        None if interval.high == inf else interval.high,
+        n,
+    )

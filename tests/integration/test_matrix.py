@@ -1,0 +1,269 @@
+"""Every state-changing endpoint of the API by everybody who may not, from matrix and URL conf.
+
+One test is one caller, who tries every cell of the table; each try is undone, so that the live
+rollout is walked to its state once a caller and not once a cell.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pytest
+from django.db import transaction
+from django.test import Client
+from django.urls import URLPattern, reverse
+from django.utils import timezone
+
+from approvals.authority.matrix import MATRIX, SERVICE_SCOPES, Role, Scope, Verb
+from approvals.authority.principals import SYSTEM
+from rollout_console.api import urls
+from rollout_console.audit.models import AuditEntry
+from rollout_console.catalog.models import Person, Release, Workflow
+from rollout_console.containment.lifecycle import plan_apply_and_publish
+from rollout_console.containment.models import Command
+from rollout_console.core.models import OutboxEvent
+from rollout_console.exposure.models import ExposureVersion
+from rollout_console.rollouts.models import Confirmation, PlanVersion, Rollout
+from rollout_console.rollouts.states import RolloutState
+from signals.alerts.models import Alert
+from signals.guards.models import Guard
+from tests.factories import person, rollout_at, token
+from tests.plans import plan_document
+
+SLUG: Final = "support-reply-2026.11.2"
+REASON: Final = {"code": "precaution"}
+
+# Route name → (method, arguments, [(verbs of which one is enough, body)]). A state-changing
+# route that is missing here fails `test_every_writing_route_is_in_the_table`.
+TABLE: Final[dict[str, tuple[str, dict[str, Any], list[tuple[tuple[Verb, ...], Any]]]]] = {
+    "plan": (
+        "put",
+        {"workflow": "support-reply"},
+        [((Verb.PLAN_EDIT,), plan_document())],
+    ),
+    "release": (
+        "put",
+        {"workflow": "support-reply", "version": "2026.12.1"},
+        [((Verb.RELEASE_REGISTER,), {"changes": []})],
+    ),
+    "ready": ("post", {"slug": SLUG}, [((Verb.ROLLOUT_READY,), {})]),
+    "go_live": ("post", {"slug": SLUG}, [((Verb.GO_LIVE, Verb.GO_LIVE_CONFIRM), {})]),
+    "complete": ("post", {"slug": SLUG}, [((Verb.COMPLETE, Verb.COMPLETE_CONFIRM), {})]),
+    "abandon": ("post", {"slug": SLUG}, [((Verb.ABANDON,), {"findings": "noisy"})]),
+    "containment": (
+        "post",
+        {"slug": SLUG},
+        [
+            ((Verb(action),), {"action": action, "reason": REASON})
+            for action in (
+                "pause",
+                "resume",
+                "narrow",
+                "fallback",
+                "clear_fallback",
+                "rollback",
+                "disable_action",
+                "require_approval",
+                "enable_action",
+                "escalate",
+            )
+        ],
+    ),
+    "alert_ack": ("post", {"alert_id": 1}, [((Verb.ALERT_ACKNOWLEDGE,), {})]),
+    "alert_hold": (
+        "post",
+        {"alert_id": 1},
+        [((Verb.ALERT_HOLD,), {"until": "2100-01-01T00:00:00Z", "reason": "looking"})],
+    ),
+    "alert_resolve": (
+        "post",
+        {"alert_id": 1},
+        [((Verb.ALERT_RESOLVE,), {"was_right": False, "note": ""})],
+    ),
+}
+
+CASES: Final = [
+    (name, verbs, body) for name, (_, _, cases) in TABLE.items() for verbs, body in cases
+]
+
+
+def writing_routes() -> set[str]:
+    """Return the names of routes whose view answers a method that changes something."""
+    found = set()
+    for pattern in urls.urlpatterns:
+        assert isinstance(pattern, URLPattern)
+        view: Any = getattr(pattern.callback, "view_class", None)
+        if view is not None and {"post", "put", "patch", "delete"} & set(dir(view)):
+            found.add(str(pattern.name))
+    return found
+
+
+def test_every_writing_route_is_in_the_table() -> None:
+    assert writing_routes() == set(TABLE)
+
+
+def test_the_table_asks_for_every_verb_that_the_api_has() -> None:
+    asked = {verb for _, _, cases in TABLE.values() for verbs, _ in cases for verb in verbs}
+    later = {
+        Verb.READ,
+        Verb.EXPANSION_REQUEST,
+        Verb.EXPANSION_APPROVE,
+        Verb.EXPANSION_START,
+        Verb.SECOND_PERSON,
+        Verb.IMPACT_PUBLISH,
+        Verb.PEOPLE_MANAGE,
+        Verb.TOKENS_MANAGE,
+    }
+    assert asked == set(Verb) - later
+
+
+@pytest.fixture
+def live(db: None) -> Rollout:
+    """A live rollout with one alert that waits."""
+    rollout = rollout_at(RolloutState.LIVE)
+    Alert.objects.create(
+        pk=1,
+        workflow=rollout.workflow,
+        rollout=rollout.slug,
+        guard=Guard.objects.get(slug="slow"),
+        owner=rollout.workflow.owner,
+        sentence="Too slow.",
+        opened_at=timezone.now(),
+    )
+    return rollout
+
+
+def written() -> tuple[Any, ...]:
+    counted = (AuditEntry, OutboxEvent, ExposureVersion, Command, PlanVersion, Release)
+    return (
+        *(model.objects.count() for model in counted),
+        Confirmation.objects.count(),
+        *Rollout.objects.order_by("pk").values_list("state", "version"),
+        *Alert.objects.order_by("pk").values_list("state", "acked_at", "held_until"),
+    )
+
+
+def send(client: Client, name: str, body: Any, **headers: str) -> Any:
+    method, arguments, _ = TABLE[name]
+    return getattr(client, method)(
+        reverse(f"api:{name}", kwargs=arguments),
+        body,
+        content_type="application/json",
+        headers={"Idempotency-Key": "k-1", **headers},
+    )
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """Undo what happens inside."""
+    mark = transaction.savepoint()
+    try:
+        yield
+    finally:
+        transaction.savepoint_rollback(mark)
+
+
+def logged_in(name: str, **options: Any) -> Client:
+    client = Client(**options)
+    client.force_login(Person.objects.get(username=name))
+    return client
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_role_that_may_not_is_refused_and_nothing_is_written(live: Rollout, role: Role) -> None:
+    person(f"just-{role}", role)
+    client = logged_in(f"just-{role}")
+    before = written()
+
+    for name, verbs, body in CASES:
+        with undone():
+            response = send(client, name, body)
+
+            said = (name, verbs, response.content)
+            if any(role in MATRIX[verb] for verb in verbs):
+                assert response.status_code not in (401, 403, 404, 500), said
+                continue
+            assert response.status_code == 403, said
+            assert response["Content-Type"] == "application/problem+json", said
+            assert response.json()["who_can"], said
+            assert written() == before, said
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+def test_a_service_token_does_only_what_its_scope_says(live: Rollout, scope: Scope) -> None:
+    secret, _ = token(scope)
+    before = written()
+
+    for name, verbs, body in CASES:
+        with undone():
+            response = send(Client(), name, body, Authorization=f"Bearer {secret}")
+
+            said = (name, verbs, response.content)
+            if any(SERVICE_SCOPES.get(verb) == scope for verb in verbs):
+                assert response.status_code not in (401, 403, 404, 500), said
+                continue
+            # What may not even be known to exist is not found.
+            assert response.status_code in (403, 404), said
+            assert written() == before, said
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+def test_a_token_of_another_workflow_reaches_nothing(live: Rollout, scope: Scope) -> None:
+    plan_apply_and_publish(
+        document=plan_document("claims"), text="", principal=SYSTEM, now=timezone.now()
+    )
+    secret, _ = token(scope, workflows=(Workflow.objects.get(slug="claims"),))
+    before = written()
+
+    for name, verbs, body in CASES:
+        response = send(Client(), name, body, Authorization=f"Bearer {secret}")
+
+        assert response.status_code == (403 if name == "plan" else 404), (name, verbs)
+    assert written() == before
+
+
+def test_a_personal_token_is_limited_by_its_scopes(live: Rollout) -> None:
+    secret, _ = token(Scope.READ, of=Person.objects.get(username="owner"))
+    before = written()
+
+    for name, verbs, body in CASES:
+        response = send(Client(), name, body, Authorization=f"Bearer {secret}")
+
+        assert response.status_code == 403, (name, verbs, response.content)
+    assert written() == before
+
+
+def test_nobody_without_a_name_changes_anything(live: Rollout) -> None:
+    before = written()
+
+    for name, verbs, body in CASES:
+        for headers in ({}, {"Authorization": "Bearer rc_wrong"}, {"Authorization": "Bearer "}):
+            response = send(Client(), name, body, **headers)
+
+            assert response.status_code == 401, (name, verbs, headers)
+            assert response["WWW-Authenticate"] == "Bearer"
+            assert response.json()["type"] == "/problems/unauthenticated"
+    assert written() == before
+
+
+def test_an_outsider_is_not_told_what_is_there(live: Rollout) -> None:
+    client = logged_in("outsider")
+    before = written()
+
+    for name, verbs, body in CASES:
+        response = send(client, name, body)
+
+        assert response.status_code == (403 if name == "plan" else 404), (name, verbs)
+    assert written() == before
+
+
+def test_a_log_in_without_its_csrf_token_changes_nothing(live: Rollout) -> None:
+    client = logged_in("owner", enforce_csrf_checks=True)
+    before = written()
+
+    for name, verbs, body in CASES:
+        response = send(client, name, body)
+
+        assert response.status_code == 403, (name, verbs)
+        assert "CSRF" in response.json()["detail"]
+    assert written() == before
