@@ -116,6 +116,8 @@ def charts_drawn(page: Page) -> None:
 
 
 TOO_WIDE = "document.documentElement.scrollWidth - innerWidth"
+# A colour that is still on its way from one theme to the other is nobody's contrast.
+SETTLED = "Promise.allSettled(document.getAnimations().map((each) => each.finished))"
 
 
 def pages_of(scene: Rollout) -> dict[str, str]:
