@@ -85,13 +85,14 @@ class ContainView:
     already: bool
 
 
-_TITLES: Final = {"pause": "Pause expansion", "rollback": "Roll back"}
+# The actions that have a form.
+OFFERED: Final = ("pause", "rollback")
 
 
 @page
 def contain(request: ConsoleRequest, slug: str, action: str) -> HttpResponse:
     """Show the form, or apply it; htmx gets the form alone, and the outcome in its place."""
-    if action not in _TITLES:
+    if action not in OFFERED:
         raise NotFound("There is no such containment action here. Nothing is affected.")
     now = timezone.now()
     rollout = rollout_get(slug, request.principal)

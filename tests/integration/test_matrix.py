@@ -4,12 +4,9 @@ One test is one caller, who tries every cell of the table; each try is undone, s
 rollout is walked to its state once a caller and not once a cell.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
-from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, reverse
 from django.utils import timezone
@@ -17,18 +14,14 @@ from django.utils import timezone
 from approvals.authority.matrix import MATRIX, SERVICE_SCOPES, Role, Scope, Verb
 from approvals.authority.principals import SYSTEM
 from rollout_console.api import urls
-from rollout_console.audit.models import AuditEntry
-from rollout_console.catalog.models import Person, Release, Workflow
+from rollout_console.catalog.models import Person, Workflow
 from rollout_console.containment.lifecycle import plan_apply_and_publish
-from rollout_console.containment.models import Command
-from rollout_console.core.models import OutboxEvent
-from rollout_console.exposure.models import ExposureVersion
-from rollout_console.rollouts.models import Confirmation, PlanVersion, Rollout
-from rollout_console.rollouts.states import RolloutState
-from signals.alerts.models import Alert
-from signals.guards.models import Guard
-from tests.factories import person, rollout_at, token
+from rollout_console.rollouts.models import Rollout
+from tests.factories import person, token
+from tests.matrix import live, logged_in, undone, written
 from tests.plans import plan_document
+
+__all__ = ["live"]
 
 SLUG: Final = "support-reply-2026.11.2"
 REASON: Final = {"code": "precaution"}
@@ -117,32 +110,6 @@ def test_the_table_asks_for_every_verb_that_the_api_has() -> None:
     assert asked == set(Verb) - later
 
 
-@pytest.fixture
-def live(db: None) -> Rollout:
-    """A live rollout with one alert that waits."""
-    rollout = rollout_at(RolloutState.LIVE)
-    Alert.objects.create(
-        pk=1,
-        workflow=rollout.workflow,
-        rollout=rollout.slug,
-        guard=Guard.objects.get(slug="slow"),
-        owner=rollout.workflow.owner,
-        sentence="Too slow.",
-        opened_at=timezone.now(),
-    )
-    return rollout
-
-
-def written() -> tuple[Any, ...]:
-    counted = (AuditEntry, OutboxEvent, ExposureVersion, Command, PlanVersion, Release)
-    return (
-        *(model.objects.count() for model in counted),
-        Confirmation.objects.count(),
-        *Rollout.objects.order_by("pk").values_list("state", "version"),
-        *Alert.objects.order_by("pk").values_list("state", "acked_at", "held_until"),
-    )
-
-
 def send(client: Client, name: str, body: Any, **headers: str) -> Any:
     method, arguments, _ = TABLE[name]
     return getattr(client, method)(
@@ -151,22 +118,6 @@ def send(client: Client, name: str, body: Any, **headers: str) -> Any:
         content_type="application/json",
         headers={"Idempotency-Key": "k-1", **headers},
     )
-
-
-@contextmanager
-def undone() -> Iterator[None]:
-    """Undo what happens inside."""
-    mark = transaction.savepoint()
-    try:
-        yield
-    finally:
-        transaction.savepoint_rollback(mark)
-
-
-def logged_in(name: str, **options: Any) -> Client:
-    client = Client(**options)
-    client.force_login(Person.objects.get(username=name))
-    return client
 
 
 @pytest.mark.parametrize("role", list(Role))

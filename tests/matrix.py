@@ -1,0 +1,63 @@
+"""What the tests of the authority matrix share: something to act on, and what may not change."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.test import Client
+from django.utils import timezone
+
+from rollout_console.audit.models import AuditEntry
+from rollout_console.catalog.models import Person, Release
+from rollout_console.containment.models import Command
+from rollout_console.core.models import OutboxEvent
+from rollout_console.exposure.models import ExposureVersion
+from rollout_console.rollouts.models import Confirmation, PlanVersion, Rollout
+from rollout_console.rollouts.states import RolloutState
+from signals.alerts.models import Alert
+from signals.guards.models import Guard
+from tests.factories import rollout_at
+
+
+@pytest.fixture
+def live(db: None) -> Rollout:
+    """A live rollout with one alert that waits."""
+    rollout = rollout_at(RolloutState.LIVE)
+    Alert.objects.create(
+        pk=1,
+        workflow=rollout.workflow,
+        rollout=rollout.slug,
+        guard=Guard.objects.get(slug="slow"),
+        owner=rollout.workflow.owner,
+        sentence="Too slow.",
+        opened_at=timezone.now(),
+    )
+    return rollout
+
+
+def written() -> tuple[Any, ...]:
+    counted = (AuditEntry, OutboxEvent, ExposureVersion, Command, PlanVersion, Release)
+    return (
+        *(model.objects.count() for model in counted),
+        Confirmation.objects.count(),
+        *Rollout.objects.order_by("pk").values_list("state", "version"),
+        *Alert.objects.order_by("pk").values_list("state", "acked_at", "held_until"),
+    )
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """Undo what happens inside."""
+    mark = transaction.savepoint()
+    try:
+        yield
+    finally:
+        transaction.savepoint_rollback(mark)
+
+
+def logged_in(name: str, **options: Any) -> Client:
+    client = Client(**options)
+    client.force_login(Person.objects.get(username=name))
+    return client
