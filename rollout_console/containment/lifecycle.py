@@ -161,6 +161,7 @@ def _go_live(rollout: Rollout, *, principal: Principal, now: datetime) -> StepOu
     rollout.stage = 1
     rollout.stage_at = now
     rollout.live_at = now
+    rollout.bake_from = now
     ExposedSegment.objects.bulk_create(
         ExposedSegment(rollout=rollout, segment=row.segment, share=row.share) for row in segments
     )

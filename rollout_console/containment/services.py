@@ -224,8 +224,10 @@ def rollout_changed(
             "state_by",
             "stage",
             "stage_at",
+            "bake_from",
             "live_at",
             "ended_at",
+            "findings",
         ]
     )
     exposure = version_publish(

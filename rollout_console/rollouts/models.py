@@ -2,7 +2,15 @@ from django.conf import settings
 from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
 
-from rollout_console.catalog.models import Release, Segment, Workflow, WorkflowPath
+from rollout_console.catalog.models import (
+    ActionRoute,
+    Mode,
+    Release,
+    RouteState,
+    Segment,
+    Workflow,
+    WorkflowPath,
+)
 from rollout_console.rollouts.states import IN_FORCE, RolloutState
 
 STATES = [state.value for state in RolloutState]
@@ -50,8 +58,12 @@ class Rollout(models.Model):
     state_at = models.DateTimeField()
     state_by = models.CharField(max_length=150)
     stage_at = models.DateTimeField(null=True)
+    # Since when evidence for the next rung counts: the stage's start, or the last containment.
+    bake_from = models.DateTimeField(null=True)
     live_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
+    # What an abandoned rollout taught; the next rollout's plan shows it.
+    findings = models.TextField(blank=True, default="")
 
     class Meta:
         indexes = [models.Index(name="rollout_by_state", fields=["state", "id"])]
@@ -68,7 +80,7 @@ class Rollout(models.Model):
 
 
 class RolloutPath(models.Model):
-    """A path that a rollout moves, and its mode there."""
+    """A path that a rollout moves."""
 
     rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="rollout_paths")
     path = models.ForeignKey(WorkflowPath, on_delete=models.PROTECT, related_name="rollout_paths")
@@ -148,8 +160,72 @@ class ExposedSegment(models.Model):
         return f"{self.segment_id} {self.share}"
 
 
+class PathMode(models.Model):
+    """A mode that containment put a rollout's path into, for one segment or (null) for all.
+
+    No row means `normal`; a segment's own row goes before the one for all.
+    """
+
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="modes")
+    path = models.ForeignKey(WorkflowPath, on_delete=models.PROTECT, related_name="modes")
+    segment = models.ForeignKey(Segment, null=True, on_delete=models.PROTECT, related_name="modes")
+    mode = models.CharField(max_length=20, choices=Mode.choices)
+    since = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            UniqueConstraint(
+                name="path_mode_once",
+                fields=["rollout", "path", "segment"],
+                nulls_distinct=False,
+            ),
+            CheckConstraint(
+                name="path_mode_known", condition=Q(mode__in=Mode.values) & ~Q(mode="normal")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.path_id} {self.mode}"
+
+
+class RouteRestriction(models.Model):
+    """An action route held tighter than planned on a path, for one segment or (null) for all.
+
+    It holds for both arms and outlives the rollout that was contained: only enabling ends it.
+    """
+
+    path = models.ForeignKey(WorkflowPath, on_delete=models.CASCADE, related_name="restrictions")
+    segment = models.ForeignKey(
+        Segment, null=True, on_delete=models.CASCADE, related_name="restrictions"
+    )
+    action_route = models.ForeignKey(
+        ActionRoute, on_delete=models.CASCADE, related_name="restrictions"
+    )
+    state = models.CharField(max_length=5, choices=RouteState.choices)
+    since = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            UniqueConstraint(
+                name="route_restriction_once",
+                fields=["path", "segment", "action_route"],
+                nulls_distinct=False,
+            ),
+            CheckConstraint(
+                name="route_restriction_tighter", condition=Q(state__in=["ask", "deny"])
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action_route_id} {self.state}"
+
+
 class Confirmation(models.Model):
-    """One person's half of a step that needs two; void when the version moves or it expires."""
+    """One person's half of a step that needs two; void when the version moves or it expires.
+
+    `fingerprint` is of what the step does, where a verb alone does not say it: two people
+    confirm the same thing or nothing.
+    """
 
     rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="confirmations")
     verb = models.CharField(max_length=20)
@@ -158,13 +234,14 @@ class Confirmation(models.Model):
     person = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="confirmations"
     )
+    fingerprint = models.CharField(max_length=64, blank=True, default="")
     expires_at = models.DateTimeField()
 
     class Meta:
         constraints = [
             UniqueConstraint(
                 name="confirmation_once_per_person",
-                fields=["rollout", "verb", "version", "person"],
+                fields=["rollout", "verb", "version", "fingerprint", "person"],
             ),
         ]
 

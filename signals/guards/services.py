@@ -115,6 +115,16 @@ def guards_arm(*, rollout_slug: str, now: datetime) -> int:
     return Guard.objects.filter(pk__in=ids, armed=False).update(armed=True, evidence_from=now)
 
 
+def criteria_restart(*, rollout_slug: str, now: datetime) -> int:
+    """Let the evidence of a rollout's armed criteria start at `now`: a fresh bake.
+
+    Triggers go on with what they have: harm seen before is no less harm.
+    """
+    return Guard.objects.filter(
+        rollout=rollout_slug, armed=True, retired_at=None, kind=GuardKind.CRITERION
+    ).update(evidence_from=now)
+
+
 def guards_disarm(*, rollout_slug: str, now: datetime) -> int:
     """Stop watching; the last verdicts stay as what was known then."""
     del now  # Every service takes it; disarming keeps no time of its own.
