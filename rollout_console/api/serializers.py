@@ -319,3 +319,7 @@ class WaitingOut(StepOut):
 
 class OutcomeOut(StepOut):
     changed_meanwhile = serializers.ListField(child=serializers.CharField())
+
+
+class OutcomeWaitingOut(OutcomeOut):
+    waiting_for = serializers.ListField(child=serializers.CharField())
