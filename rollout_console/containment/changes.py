@@ -81,7 +81,8 @@ def stage_sets(rollout: Rollout) -> list[dict[str, Decimal]]:
 
 def shares_text(exposed: dict[str, Decimal]) -> str:
     """Return an exposed set in words, as in "internal-ops 90 % + eu 5 %"."""
-    return " + ".join(f"{slug} {share * 100:.10g} %" for slug, share in exposed.items()) or "nobody"
+    shown = (f"{slug} {(share * 100).normalize():f} %" for slug, share in exposed.items())
+    return " + ".join(shown) or "nobody"
 
 
 def narrow(rollout: Rollout, press: Press) -> Change:
