@@ -23,14 +23,23 @@ class Prepared:
     owner: str
 
 
-def prepare(stack: Stack, *, workflow: str = "support-reply", **rollout: Any) -> Prepared:
-    """Make people, a plan and tokens by command line, and go live over the API as two people."""
+def prepare(
+    stack: Stack,
+    *,
+    workflow: str = "support-reply",
+    overrides: dict[str, Any] | None = None,
+    **rollout: Any,
+) -> Prepared:
+    """Make people, a plan and tokens by command line, and go live over the API as two people.
+
+    `overrides` go over the plan part by part; lists item by item.
+    """
     for name, role in (("owner", "owner"), ("deputy", "deputy"), ("approver", "approver")):
         if workflow == "support-reply":
             stack.manage(
                 *("user", "create", name, "--role", role, "--password-stdin"), given=PASSWORD
             )
-    document = plan_document(workflow, **rollout)
+    document = _over(plan_document(workflow, **rollout), overrides or {})
     plan = stack.local / f"{workflow}.yaml"
     plan.write_text(yaml.safe_dump(document, sort_keys=False))
     stack.manage("plan", "apply", str(plan))
@@ -46,6 +55,14 @@ def prepare(stack: Stack, *, workflow: str = "support-reply", **rollout: Any) ->
         evaluate=_token(stack, "evaluate"),
         owner=owner,
     )
+
+
+def _over(base: Any, top: Any) -> Any:
+    if isinstance(base, dict) and isinstance(top, dict):
+        return {**base, **{key: _over(base.get(key), value) for key, value in top.items()}}
+    if isinstance(base, list) and isinstance(top, list):
+        return [*(_over(a, b) for a, b in zip(base, top, strict=False)), *base[len(top) :]]
+    return top
 
 
 def run_item(workflow: str = "support-reply", **fields: Any) -> dict[str, Any]:

@@ -1,7 +1,12 @@
 """Loopback ports: chosen once for a checkout, kept, chosen again when somebody else has them."""
 
+import contextlib
+import fcntl
+import os
 import secrets
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -50,14 +55,35 @@ def kept_port(local: Path, name: str) -> int:
     return port
 
 
-def public_port(asked: int | None, *, first: int) -> int:
-    """Return the port asked for, exactly; where none was, `first` or the next free one.
+def public_port_hold(asked: int | None, *, first: int) -> socket.socket:
+    """Hold the port asked for, exactly; where none was, `first` or the next free one.
+
+    The socket is bound and does not listen: while it is open, nobody else is given the port, and
+    the web server, which shares addresses (SO_REUSEPORT), may listen on it. Without it two stacks
+    that start at once would both find the port free, and then share its connections.
 
     Raises:
         PortTaken: the port asked for is in use, in words for people.
     """
-    if asked is not None:
-        if not is_free(asked):
-            raise PortTaken(f"Port {asked} is in use. Free it, or choose another with PORT=….")
-        return asked
-    return next((port for port in range(first, first + 200) if is_free(port)), 0) or any_free()
+    with _one_at_a_time():
+        if asked is not None:
+            if not is_free(asked):
+                raise PortTaken(f"Port {asked} is in use. Free it, or choose another with PORT=….")
+            return _hold(asked)
+        port = next((port for port in range(first, first + 200) if is_free(port)), 0)
+        return _hold(port or any_free())
+
+
+def _hold(port: int) -> socket.socket:
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind((HOST, port))
+    return held
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Let this account's stacks choose their ports one after the other."""
+    with open(f"{tempfile.gettempdir()}/rollout-console-{os.getuid()}-ports.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

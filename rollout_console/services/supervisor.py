@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import sys
 import time
 import urllib.error
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from rollout_console.services.attach import process_facts, stack_described, stack_file
 from rollout_console.services.place import private_json_write
-from rollout_console.services.ports import HOST, public_port
+from rollout_console.services.ports import HOST, public_port_hold
 from rollout_console.services.process import Child, log_file
 from rollout_console.services.servers import CheckoutLock, Servers, Urls, leftovers_end
 
@@ -76,9 +77,11 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._asked_to_stop)
         servers: Servers | None = None
+        held: socket.socket | None = None
         try:
             leftovers_end(stack_described(self.plan.local).get("processes", []))
-            self.port = public_port(self.plan.port, first=FIRST_PORT)
+            held = public_port_hold(self.plan.port, first=FIRST_PORT)
+            self.port = held.getsockname()[1]
             servers = Servers(
                 self.plan.local,
                 database_url=self.plan.database_url,
@@ -101,6 +104,8 @@ class Supervisor:
             self.say("Ended while starting.")
         finally:
             self._stop(servers)
+            if held is not None:
+                held.close()
             stack_file(self.plan.local).unlink(missing_ok=True)
             lock.release()
 

@@ -2,9 +2,11 @@
 
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.stack import Stack, wait_until
@@ -93,3 +95,63 @@ def test_killing_any_part_loses_and_doubles_nothing(stack: Stack, live: Prepared
     assert count(stack, "select sum(n) from minute_bucket") == len(sent)
     # Something was in fact cut off: otherwise this test has shown nothing.
     assert sum(sender.repeats for sender in senders) > 0
+
+
+class Presser(threading.Thread):
+    """Presses again and again, each press with a key of its own until it is answered."""
+
+    def __init__(self, stack: Stack, live: Prepared) -> None:
+        super().__init__(daemon=True)
+        self.stack = stack
+        self.live = live
+        self.stop = threading.Event()
+        self.answered = 0
+        self.repeats = 0
+
+    def run(self) -> None:
+        body = {"action": "escalate", "reason": {"code": "precaution"}}
+        while not self.stop.is_set():
+            key = uuid.uuid4().hex
+            while True:
+                status, _ = self.stack.call(
+                    "POST",
+                    f"/api/v1/rollouts/{self.live.rollout}/containment",
+                    token=self.live.owner,
+                    body=body,
+                    Idempotency_Key=key,
+                )
+                if status == 200:
+                    self.answered += 1
+                    break
+                # No answer, or the same press still running in a process that dies: again.
+                assert status in (0, 409, 503), status
+                self.repeats += 1
+                time.sleep(0.02)
+
+
+def test_a_press_counts_once_while_web_processes_die(stack: Stack, live: Prepared) -> None:
+    pressed = "select count(*) from audit_entry where action = 'rollout.escalated'"
+    kept = "select count(*) from containment_command where outcome is not null"
+    before = (count(stack, pressed), count(stack, kept))
+    pressers = [Presser(stack, live) for _ in range(3)]
+    for presser in pressers:
+        presser.start()
+
+    def answered() -> int:
+        return sum(presser.answered for presser in pressers)
+
+    for _ in range(6):
+        enough = answered() + 10
+        wait_until(lambda: answered() >= enough, within_s=60, what="presses answered")  # noqa: B023
+        workers = psutil.Process(stack.pid("web")).children()
+        if workers:
+            workers[0].kill()
+    for presser in pressers:
+        presser.stop.set()
+    for presser in pressers:
+        presser.join(60)
+
+    assert (count(stack, pressed), count(stack, kept)) == (
+        before[0] + answered(),
+        before[1] + answered(),
+    )
