@@ -7,17 +7,26 @@ from typing import Any, Final
 from django.db import transaction
 
 from approvals.authority.matrix import Role, Verb
-from approvals.authority.principals import NotAllowed, Principal, require, who_can
+from approvals.authority.principals import (
+    NotAllowed,
+    Principal,
+    person_principal,
+    require,
+    who_can,
+)
 from rollout_console.containment.services import MoveRefused, exposure_end, rollout_changed
 from rollout_console.core.errors import DomainError, InvalidInput, NotFound
 from rollout_console.exposure.services import current_number, version_publish
 from rollout_console.rollouts import locks
+from rollout_console.rollouts.gate import gate_check
 from rollout_console.rollouts.models import Confirmation, ExposedSegment, Rollout
 from rollout_console.rollouts.services import PlanResult, plan_apply
 from rollout_console.rollouts.states import MoveNotAllowed, RolloutState, next_move
 from signals.guards.services import guards_arm
 
 CONFIRMATION_S: Final = 15 * 60
+# What each half of going live takes, still, when the other half comes.
+_HALVES: Final = {Role.OWNER: Verb.GO_LIVE, Role.APPROVER: Verb.GO_LIVE_CONFIRM}
 
 
 class VersionMoved(DomainError):
@@ -69,11 +78,12 @@ def rollout_go_live(
 ) -> StepOutcome:
     """Confirm going live; the owner's and an approver's confirmation together do it.
 
-    A confirmation lasts 15 minutes and is void when the rollout's version moves. Confirming
-    again what is live changes nothing.
+    A confirmation lasts 15 minutes and is void when the rollout's version moves, or its person
+    loses the role. Each one reads the readiness gate again. Confirming again what is live changes
+    nothing.
 
     Raises:
-        NotFound, NotAllowed, SecondPersonNeeded, VersionMoved, MoveRefused.
+        NotFound, NotAllowed, SecondPersonNeeded, VersionMoved, MoveRefused, GateNotPassed.
     """
     rollout = _locked(slug, principal)
     workflow = rollout.workflow
@@ -93,11 +103,14 @@ def rollout_go_live(
             f"You saw version {expected_version}, it is {rollout.version} now: read it again.",
             version=rollout.version,
         )
+    # A plan applied since may have taken something away, or named another owner.
+    gate_check(rollout, now=now)
     held = {
         confirmation.role: confirmation.person_id
         for confirmation in rollout.confirmations.filter(
-            verb="go_live", version=rollout.version, expires_at__gt=now
-        )
+            verb="go_live", version=rollout.version, expires_at__gt=now, person__is_active=True
+        ).select_related("person")
+        if person_principal(confirmation.person).may(_HALVES[confirmation.role], workflow.pk)
     }
     mine = [role for role, person_id in held.items() if person_id == principal.person_id]
     if not mine:

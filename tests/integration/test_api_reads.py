@@ -81,6 +81,7 @@ def test_workflows_verdicts_and_readiness(live: Rollout) -> None:
     verdicts = get(f"rollouts/{SLUG}/verdicts").json()["results"]
     assert [(row["guard"], row["kind"]) for row in verdicts] == [
         ("cost-inside", "criterion"),
+        ("quality-holds", "criterion"),
         ("quality-low", "trigger"),
         ("slow", "trigger"),
         ("spend-cap", "trigger"),
@@ -96,7 +97,7 @@ def test_workflows_verdicts_and_readiness(live: Rollout) -> None:
         "fallbacks": True,
         "triggers": True,
         "limits": True,
-        "review": False,
+        "review": True,
         "owner": True,
     }
 
