@@ -19,8 +19,8 @@ from rollout_console.api.fields import Moment
 from rollout_console.audit.models import AuditEntry
 from rollout_console.core.errors import InvalidInput, NotFound
 from rollout_console.exposure.models import ExposureVersion
+from rollout_console.rollouts.gate import gate_read
 from rollout_console.rollouts.models import Rollout
-from rollout_console.rollouts.readiness import readiness_items
 from rollout_console.rollouts.states import FINAL
 from signals.alerts.selectors import alert_rows
 
@@ -134,15 +134,28 @@ class VerdictsView(ApiView):
 
 
 class ReadinessView(ApiView):
-    @extend_schema(summary="What the plan has of the gate", responses=bodies.ReadinessOut)
+    @extend_schema(summary="The readiness gate", responses=bodies.ReadinessOut)
     def get(self, request: Request, slug: str) -> Response:
         rollout = rollout_readable(self, slug)
-        items = readiness_items(rollout.plan.document)
+        gate = gate_read(rollout, now=self.now)
         return Response(
             {
                 "rollout": rollout.slug,
                 "state": str(rollout.state),
-                "items": [asdict(item) for item in items],
+                "plan": gate.plan_number,
+                "passed": gate.passed,
+                "items": [
+                    {
+                        "item": item.item,
+                        "title": item.title,
+                        "present": item.present,
+                        "detail": item.detail,
+                        "evidence": item.evidence,
+                        "missing": [asdict(each) for each in item.missing],
+                        "findings": item.findings,
+                    }
+                    for item in gate.items
+                ],
             }
         )
 

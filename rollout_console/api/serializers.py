@@ -6,6 +6,7 @@ from rest_framework import serializers
 
 from rollout_console.api.fields import Body, Choice, Flag, Moment, Number, Text, Whole
 from rollout_console.containment.policy import REASONS
+from rollout_console.rollouts.readiness import ITEMS
 
 CONTAINMENT_ACTIONS: Final = (
     "pause",
@@ -209,16 +210,26 @@ class VerdictOut(Out):
     ledger_block = serializers.IntegerField()
 
 
+class MissingOut(Out):
+    detail = serializers.CharField()
+    fix = serializers.CharField()
+
+
 class ReadinessItemOut(Out):
-    item = serializers.CharField()
+    item = serializers.ChoiceField(list(ITEMS))
     title = serializers.CharField()
     present = serializers.BooleanField()
     detail = serializers.CharField()
+    evidence = serializers.ListField(child=serializers.CharField())
+    missing = MissingOut(many=True)
+    findings = serializers.ListField(child=serializers.CharField())
 
 
 class ReadinessOut(Out):
     rollout = serializers.CharField()
     state = serializers.CharField()
+    plan = serializers.IntegerField()
+    passed = serializers.BooleanField()
     items = ReadinessItemOut(many=True)
 
 

@@ -1,5 +1,6 @@
 """The steps of a rollout that change exposure and are not containment."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -14,6 +15,7 @@ from approvals.authority.principals import (
     require,
     who_can,
 )
+from rollout_console.catalog.models import Person
 from rollout_console.containment.services import MoveRefused, exposure_end, rollout_changed
 from rollout_console.core.errors import DomainError, InvalidInput, NotFound
 from rollout_console.exposure.services import current_number, version_publish
@@ -26,7 +28,7 @@ from signals.guards.services import guards_arm
 
 CONFIRMATION_S: Final = 15 * 60
 # What each half of going live takes, still, when the other half comes.
-_HALVES: Final = {Role.OWNER: Verb.GO_LIVE, Role.APPROVER: Verb.GO_LIVE_CONFIRM}
+HALVES: Final = {Role.OWNER: Verb.GO_LIVE, Role.APPROVER: Verb.GO_LIVE_CONFIRM}
 
 
 class VersionMoved(DomainError):
@@ -106,11 +108,8 @@ def rollout_go_live(
     # A plan applied since may have taken something away, or named another owner.
     gate_check(rollout, now=now)
     held = {
-        confirmation.role: confirmation.person_id
-        for confirmation in rollout.confirmations.filter(
-            verb="go_live", version=rollout.version, expires_at__gt=now, person__is_active=True
-        ).select_related("person")
-        if person_principal(confirmation.person).may(_HALVES[confirmation.role], workflow.pk)
+        role: confirmation.person_id
+        for role, confirmation in go_live_confirmations(rollout, now=now).items()
     }
     mine = [role for role, person_id in held.items() if person_id == principal.person_id]
     if not mine:
@@ -132,7 +131,21 @@ def rollout_go_live(
     waiting = [role.value for role in (Role.OWNER, Role.APPROVER) if role not in held]
     if waiting:
         return _outcome(rollout, waiting_for=waiting)
-    return _go_live(rollout, principal=principal, now=now)
+    return _go_live(rollout, confirmed_by=held.values(), principal=principal, now=now)
+
+
+def go_live_confirmations(rollout: Rollout, *, now: datetime) -> dict[Role, Confirmation]:
+    """Return the halves of going live that stand, by role: their people still hold it."""
+    found = rollout.confirmations.filter(
+        verb="go_live", version=rollout.version, expires_at__gt=now, person__is_active=True
+    )
+    return {
+        Role(confirmation.role): confirmation
+        for confirmation in found.select_related("person")
+        if person_principal(confirmation.person).may(
+            HALVES[Role(confirmation.role)], rollout.workflow_id
+        )
+    }
 
 
 @transaction.atomic
@@ -167,7 +180,9 @@ def rollout_abandon(
     return _outcome(rollout, exposure_version=number)
 
 
-def _go_live(rollout: Rollout, *, principal: Principal, now: datetime) -> StepOutcome:
+def _go_live(
+    rollout: Rollout, *, confirmed_by: Iterable[int], principal: Principal, now: datetime
+) -> StepOutcome:
     first = rollout.stages.get(position=1)
     segments = list(first.segments.select_related("segment").order_by("position"))
     rollout.state = _move_check(rollout, "go_live")
@@ -180,8 +195,7 @@ def _go_live(rollout: Rollout, *, principal: Principal, now: datetime) -> StepOu
     )
     guards_arm(rollout_slug=rollout.slug, now=now)
     exposed = " + ".join(f"{row.segment.name} {row.share:.1%}" for row in segments)
-    confirmed = rollout.confirmations.filter(verb="go_live", version=rollout.version)
-    people = sorted(confirmed.values_list("person__username", flat=True))
+    people = Person.objects.filter(pk__in=list(confirmed_by)).order_by("username")
     number = rollout_changed(
         rollout,
         action="rollout.went_live",
@@ -189,7 +203,7 @@ def _go_live(rollout: Rollout, *, principal: Principal, now: datetime) -> StepOu
         now=now,
         mark=f"{rollout.candidate.version} live: {exposed}",
         mark_kind="release",
-        data={"confirmed_by": people},
+        data={"confirmed_by": [person.username for person in people]},
     )
     return _outcome(rollout, exposure_version=number)
 
@@ -208,7 +222,7 @@ def _move_check(rollout: Rollout, verb: str) -> RolloutState:
         raise MoveRefused(str(refusal), state=str(rollout.state)) from refusal
 
 
-def _role_to_confirm(held: dict[str, int], *, as_owner: bool, as_approver: bool) -> Role | None:
+def _role_to_confirm(held: dict[Role, int], *, as_owner: bool, as_approver: bool) -> Role | None:
     """Return the half that this person can add, the owner's first, or None."""
     if as_owner and Role.OWNER not in held:
         return Role.OWNER

@@ -134,10 +134,11 @@ def _traffic(workflow_ids: set[int], *, now: datetime) -> dict[int, dict[str, Pa
 def _holders(workflow_ids: set[int]) -> dict[int, dict[str, tuple[str, ...]]]:
     """Return the active people by workflow id and role; a plan's owner and deputy hold theirs."""
     held: dict[int, dict[str, list[str]]] = {pk: defaultdict(list) for pk in workflow_ids}
-    members = Membership.objects.filter(person__is_active=True).order_by("person__username")
-    for workflow_id, role, name in members.values_list("workflow_id", "role", "person__username"):
-        for pk in workflow_ids if workflow_id is None else {workflow_id} & workflow_ids:
-            held[pk][role].append(name)
+    members = Membership.objects.filter(person__is_active=True).select_related("person")
+    for member in members.order_by("person__username", "pk"):
+        for pk in workflow_ids:
+            if member.workflow_id in (None, pk):
+                held[pk][member.role].append(member.person.username)
     named = Workflow.objects.filter(pk__in=workflow_ids).values_list(
         *("pk", "owner__username", "owner__is_active"),
         *("deputy__username", "deputy__is_active"),

@@ -414,7 +414,9 @@ def _review(plan: Plan, paths: Sequence[PathPlan], facts: GateFacts) -> Readines
                 "judged by."
             )
     for route in plan.action_routes:
-        made.evidence.append(f"Action route {route.slug}: {_route_text(route.default, route.role)}.")
+        made.evidence.append(
+            f"Action route {route.slug}: {_route_text(route.default, route.role)}."
+        )
         if route.default == "ask" and not facts.holders.get(route.role):
             made.findings.append(
                 f"Nobody who can log in is {route.role} here, so only an approver can decide on "

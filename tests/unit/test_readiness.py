@@ -37,9 +37,7 @@ FACTS = GateFacts(
 def items(document: Document, facts: GateFacts = FACTS) -> dict[str, ReadinessItem]:
     plan, faults = plan_read(document)
     assert plan is not None, faults
-    found = readiness_items(
-        plan, facts=facts, findings=plan_findings(document, tasks_per_day={})
-    )
+    found = readiness_items(plan, facts=facts, findings=plan_findings(document, tasks_per_day={}))
     assert [item.item for item in found] == list(ITEMS)
     return {item.item: item for item in found}
 
@@ -417,9 +415,7 @@ def test_with_action_routes_every_path_has_a_mode_that_does_not_act() -> None:
         ({"kind": "contain", "action": "escalate"}, False),
     ],
 )
-def test_with_action_routes_a_trigger_contains_by_itself(
-    response: Document, allowed: bool
-) -> None:
+def test_with_action_routes_a_trigger_contains_by_itself(response: Document, allowed: bool) -> None:
     document = plan_document()
     document["rollout"]["triggers"][2]["response"] = response
 
@@ -448,8 +444,7 @@ def test_one_approver_is_a_finding_with_action_routes() -> None:
     ]
     nobody = GateFacts(FACTS.active, {})
     assert items(plan_document(), nobody)["review"].findings == [
-        "Nobody who can log in is reviewer here, so only an approver can decide on "
-        "“send_message”.",
+        "Nobody who can log in is reviewer here, so only an approver can decide on “send_message”.",
         "Nobody who can log in is approver here, and going live takes one beside the owner.",
     ]
 
