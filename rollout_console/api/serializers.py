@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from rest_framework import serializers
 
-from rollout_console.api.fields import Body, Choice, Flag, Moment, Number, Text, Whole
+from rollout_console.api.fields import Body, Choice, Flag, JsonMap, Moment, Number, Text, Whole
 from rollout_console.containment.policy import REASONS
 from rollout_console.rollouts.readiness import ITEMS
 
@@ -84,6 +84,13 @@ class SourceIn(Body):
     repository = Text(required=False, allow_blank=True, max_length=1000)
     commit = Text(required=False, allow_blank=True, max_length=1000)
     url = Text(required=False, allow_blank=True, max_length=1000)
+
+
+class EvaluateIn(Body):
+    at = Moment()
+    workflow = Text(max_length=80)
+    path = Text(max_length=80)
+    context = JsonMap(required=False)  # type: ignore[assignment]  # a declared field, not the base's
 
 
 class ReleaseIn(Body):
@@ -277,6 +284,70 @@ class ExposureVersionOut(Out):
     cause = serializers.CharField(allow_null=True)
     actor = serializers.CharField(allow_null=True)
     digest = serializers.CharField()
+    workflows = serializers.ListField(child=serializers.CharField())
+
+
+class ExposureChangeOut(Out):
+    workflow = serializers.CharField()
+    path = serializers.CharField()
+    segment = serializers.CharField(allow_null=True)
+    what = serializers.CharField()
+    before = serializers.JSONField()
+    after = serializers.JSONField()
+    exposed = serializers.BooleanField()
+    sentence = serializers.CharField()
+
+
+class ExposureRecordOut(ExposureVersionOut):
+    changes = ExposureChangeOut(many=True)
+    document = serializers.DictField()
+
+
+class ServedOut(Out):
+    segment = serializers.CharField(allow_null=True)
+    share = serializers.FloatField(allow_null=True)
+    release = serializers.CharField(allow_null=True)
+    mode = serializers.CharField()
+    route = serializers.CharField(allow_null=True)
+    settings = serializers.DictField()
+    actions = serializers.DictField(child=serializers.CharField())
+    rules = serializers.ListField(child=serializers.DictField())
+
+
+class PathThenOut(Out):
+    workflow = serializers.CharField()
+    path = serializers.CharField()
+    rollout = serializers.CharField(allow_null=True)
+    exposed = ServedOut(many=True)
+    apart = ServedOut(many=True)
+    others = ServedOut()
+    since = ExposureVersionOut(allow_null=True)
+
+
+class ExposureThenOut(Out):
+    time = serializers.DateTimeField()
+    version = ExposureVersionOut()
+    fractional = serializers.CharField()
+    paths = PathThenOut(many=True)
+
+
+class EvaluationErrorOut(Out):
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class ContextThenOut(Out):
+    at = serializers.DateTimeField()
+    key = serializers.CharField()
+    version = ExposureVersionOut()
+    since = ExposureVersionOut(allow_null=True)
+    variant = serializers.CharField(allow_null=True)
+    value = serializers.DictField(allow_null=True)
+    metadata = serializers.DictField()
+    error = EvaluationErrorOut(allow_null=True)
+    fractional = serializers.CharField()
+    computed_with = serializers.CharField()
+    same_generation = serializers.BooleanField()
 
 
 class AuditOut(Out):

@@ -69,7 +69,10 @@ def plan_apply_and_publish(
         if not dry_run:
             slug = document["workflow"]["slug"]
             version_publish(
-                cause=f"plan of {slug} applied", actor_name=principal.name, now=now, force=False
+                cause=f"plan of {slug} applied",
+                actor_name=principal.name,
+                now=now,
+                workflow=slug,
             )
     return result
 

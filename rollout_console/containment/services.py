@@ -231,7 +231,11 @@ def rollout_changed(
         ]
     )
     exposure = version_publish(
-        cause=f"{rollout.slug} {mark}", actor_name=principal.name, now=now, force=True
+        cause=f"{rollout.slug} {mark}",
+        actor_name=principal.name,
+        now=now,
+        force=True,
+        workflow=rollout.workflow.slug,
     )
     facts = {
         "version": rollout.version,

@@ -1,6 +1,15 @@
 from django.urls import path
 
-from rollout_console.web import alerts, audit, contain, login, overview, readiness, rollouts
+from rollout_console.web import (
+    alerts,
+    audit,
+    contain,
+    exposure,
+    login,
+    overview,
+    readiness,
+    rollouts,
+)
 
 app_name = "web"
 
@@ -23,5 +32,8 @@ urlpatterns = [
     path("alerts/<int:alert_id>/ack/", alerts.acknowledge, name="alert_ack"),
     path("alerts/<int:alert_id>/hold/", alerts.hold, name="alert_hold"),
     path("alerts/<int:alert_id>/resolve/", alerts.resolve, name="alert_resolve"),
+    path("exposure/", exposure.versions, name="exposure"),
+    path("exposure/<int:number>/", exposure.version, name="exposure_version"),
+    path("exposure/at/", exposure.at, name="exposure_at"),
     path("audit/", audit.audit, name="audit"),
 ]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlencode
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -122,6 +123,7 @@ def pages_of(scene: Rollout) -> dict[str, str]:
     alert = Alert.objects.get()
     slug = scene.slug
     draft = Rollout.objects.get(state="draft").slug
+    then = urlencode({"path": "support-reply.draft", "targetingKey": "u-1", "team": "internal"})
     return {
         "login": "/login/",
         "overview": "/",
@@ -133,6 +135,11 @@ def pages_of(scene: Rollout) -> dict[str, str]:
         "alerts": "/alerts/",
         "rollouts": "/rollouts/",
         "audit": "/audit/",
+        "readiness-list": "/readiness/",
+        "readiness": f"/rollouts/{draft}/readiness/",
+        "exposure": "/exposure/",
+        "exposure-version": "/exposure/3/",
+        "exposure-at": f"/exposure/at/?{then}",
         "plan": f"/rollouts/{slug}/plan/",
         "missing": "/rollouts/nothing-here/",
     }

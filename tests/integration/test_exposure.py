@@ -52,8 +52,9 @@ def test_publishing_takes_a_fixed_number_of_queries(django_assert_num_queries: A
     rollout_at(RolloutState.LIVE)
     rollout_at(RolloutState.LIVE, workflow="claims-intake", slug="claims-2")
 
-    # Savepoint twice, head twice, paths, routes, exposed, rollouts, version, head, notify.
-    with django_assert_num_queries(11):
+    # Savepoint twice, head twice, paths, routes, exposed, rollouts, the version before, version,
+    # head, notify.
+    with django_assert_num_queries(12):
         publish(force=True)
 
 

@@ -2,7 +2,6 @@ import re
 from typing import Any
 
 import pytest
-from django.http import HttpResponse
 from django.utils import timezone
 
 from approvals.authority.principals import SYSTEM
@@ -16,7 +15,7 @@ from tests.plans import plan_document
 pytestmark = pytest.mark.django_db
 
 
-def text(response: HttpResponse) -> str:
+def text(response: Any) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.content.decode()))
 
 
