@@ -107,7 +107,7 @@ def at(request: ConsoleRequest) -> HttpResponse:
             "time": time,
             "then": then,
             "answer": answer,
-            "sentence": "" if answer is None else context_sentence(answer),
+            "sentence": answer and context_sentence(answer, principal=request.principal),
             "value": "" if answer is None else json.dumps(answer.value, indent=2, sort_keys=True),
             "paths": path_choices(request.principal),
         },

@@ -382,7 +382,7 @@ def test_who_saw_what_at_a_time_is_answered_on_a_page(story: list[datetime]) -> 
     keyless = text(client.get("/exposure/at/", {**asked, "targetingKey": ""}))
     after = text(client.get("/exposure/at/", {**asked, "time": stamp(story[4])}))
 
-    assert "Exposed as part of “internal-ops”: 2026.11.2 in mode normal." in exposed
+    assert "Exposed as part of “Internal operations”: 2026.11.2 in mode normal." in exposed
     assert "version 2" in exposed
     assert "Internal operations 90 % 2026.11.2 normal" in exposed
     assert "Not exposed: in no exposed segment; 2026.10.4 in mode normal." in outside
@@ -421,7 +421,7 @@ def test_other_fields_reach_the_rules(story: list[datetime]) -> None:
         },
     )
 
-    assert "Exposed as part of “internal-ops”" in text(answer)
+    assert "Exposed as part of “Internal operations”" in text(answer)
 
 
 def test_pages_ask_few_questions(story: list[datetime], django_assert_max_num_queries: Any) -> None:

@@ -132,13 +132,15 @@ def path_choices(principal: Principal) -> list[tuple[str, str]]:
     return [(path.flag_key, f"{path.workflow.name}: {path.name}") for path in paths]
 
 
-def context_sentence(then: ContextThen) -> str:
+def context_sentence(then: ContextThen, *, principal: Principal) -> str:
     """Say what a context got, and why, in one sentence."""
     if then.failure is not None:
         return f"No decision: {then.failure.detail}"
     assert then.value is not None
     release = then.value["release"] or "no release"
-    segment = then.value["segment"]
+    slug = then.value["segment"]
+    names = _segment_names(readable_slugs(principal))
+    segment = names.get((then.metadata["workflow"], slug or ""), slug)
     served = f"{release} in mode {then.value['mode'].replace('_', ' ')}"
     if then.value["arm"] == "candidate":
         return f"Exposed as part of “{segment}”: {served}."
