@@ -295,6 +295,7 @@ class ExposureChangeOut(Out):
     before = serializers.JSONField()
     after = serializers.JSONField()
     exposed = serializers.BooleanField()
+    held = serializers.BooleanField()
     sentence = serializers.CharField()
 
 
@@ -306,6 +307,7 @@ class ExposureRecordOut(ExposureVersionOut):
 class ServedOut(Out):
     segment = serializers.CharField(allow_null=True)
     share = serializers.FloatField(allow_null=True)
+    held = serializers.BooleanField()
     release = serializers.CharField(allow_null=True)
     mode = serializers.CharField()
     route = serializers.CharField(allow_null=True)
@@ -401,3 +403,7 @@ class WaitingOut(StepOut):
 
 class OutcomeOut(StepOut):
     changed_meanwhile = serializers.ListField(child=serializers.CharField())
+
+
+class OutcomeWaitingOut(OutcomeOut):
+    waiting_for = serializers.ListField(child=serializers.CharField())

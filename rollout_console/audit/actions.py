@@ -5,6 +5,7 @@ from typing import Final
 ACTIONS: Final = frozenset(
     {
         "alert.acknowledged",
+        "alert.half_time",
         "alert.held",
         "alert.opened",
         "alert.resolved",
@@ -13,9 +14,15 @@ ACTIONS: Final = frozenset(
         "plan.applied",
         "release.registered",
         "rollout.abandoned",
+        "rollout.action_disabled",
+        "rollout.action_enabled",
+        "rollout.approval_required",
         "rollout.completed",
         "rollout.confirmed",
         "rollout.escalated",
+        "rollout.fallback_cleared",
+        "rollout.fell_back",
+        "rollout.narrowed",
         "rollout.paused",
         "rollout.readied",
         "rollout.resumed",

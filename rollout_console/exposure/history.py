@@ -7,20 +7,24 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rollout_console.exposure.compile import DEFAULT_VARIANT
+from rollout_console.exposure.compile import DEFAULT_VARIANT, TIGHT
 
 _EXPOSED: Final = "candidate:"
-_DRAWN_OUT: Final = "stable:"
 # What is compared of a served value one by one; actions and the per-run rules besides.
 _FIELDS: Final = ("release", "mode", "route", "settings")
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What one group of contexts gets on a path; `share` is None for who is not exposed."""
+    """What one group of contexts gets on a path; `share` is None for who is not exposed.
+
+    `held` are those of the group who are in another segment too, in which containment restricts
+    action routes.
+    """
 
     segment: str | None
     share: float | None
+    held: bool
     release: str | None
     mode: str
     route: str | None
@@ -28,12 +32,16 @@ class Served:
     actions: Mapping[str, str]
     rules: list[Any]
 
+    @property
+    def exposed(self) -> bool:
+        return self.share is not None
+
 
 @dataclass(frozen=True, slots=True)
 class PathServed:
     """A path in one document: its rollout, the exposed segments, and everybody else.
 
-    `apart` are segments whose people get something else than everybody when not exposed.
+    `apart` are groups within these that get something else.
     """
 
     workflow: str
@@ -53,7 +61,8 @@ class PathServed:
 class Change:
     """One difference between two documents; `what` names it, for an action route its slug too.
 
-    `exposed` says whether it is what a segment gets exposed, or what it gets otherwise.
+    `exposed` says whether it is what a segment gets exposed, or what it gets otherwise; `held`
+    as in `Served`.
     """
 
     workflow: str
@@ -63,6 +72,7 @@ class Change:
     before: Any
     after: Any
     exposed: bool = False
+    held: bool = False
 
     @property
     def sentence(self) -> str:
@@ -70,6 +80,8 @@ class Change:
         who = self.segment or "everybody else"
         if self.segment and not self.exposed:
             who = f"{self.segment}, not exposed"
+        if self.held:
+            who = f"{who}, if in a restricted segment"
         match self.what:
             case "path" if self.before is None:
                 return f"the path is new; everybody gets {_release(self.after)}"
@@ -145,32 +157,33 @@ def _path(flag: Mapping[str, Any]) -> PathServed:
     metadata = flag["metadata"]
     shares = dict(_shares(flag.get("targeting")))
     variants = flag["variants"]
-    exposed = [
-        _served(value, segment=name.removeprefix(_EXPOSED), share=shares.get(name, 0.0))
-        for name, value in variants.items()
-        if name.startswith(_EXPOSED)
-    ]
-    usual = {**variants[DEFAULT_VARIANT], "segment": None}
-    apart = [
-        _served(value, segment=name.removeprefix(_DRAWN_OUT), share=None)
-        for name, value in variants.items()
-        if name.startswith(_DRAWN_OUT) and {**value, "segment": None} != usual
-    ]
+    groups = {name: _served(name, value, shares) for name, value in variants.items()}
     return PathServed(
         workflow=metadata["workflow"],
         path=metadata["path"],
         rollout=metadata.get("rollout"),
         unreachable_mode=metadata["unreachableMode"],
-        exposed=exposed,
-        apart=apart,
-        others=_served(variants[DEFAULT_VARIANT], segment=None, share=None),
+        exposed=[each for each in groups.values() if each.exposed and not each.held],
+        apart=[
+            each
+            for name, each in groups.items()
+            if name != _usual(name) and any(_differences(groups[_usual(name)], each))
+        ],
+        others=groups[DEFAULT_VARIANT],
     )
 
 
-def _served(value: Mapping[str, Any], *, segment: str | None, share: float | None) -> Served:
+def _usual(name: str) -> str:
+    """Return the variant that a group within another one gets, unless it is set apart."""
+    return name.removesuffix(TIGHT) if name.startswith(_EXPOSED) else DEFAULT_VARIANT
+
+
+def _served(name: str, value: Mapping[str, Any], shares: Mapping[str, float]) -> Served:
+    _, _, segment = name.removesuffix(TIGHT).partition(":")
     return Served(
-        segment=segment,
-        share=share,
+        segment=segment or None,
+        share=shares.get(name, 0.0) if name.startswith(_EXPOSED) else None,
+        held=name.endswith(TIGHT),
         release=value["release"],
         mode=value["mode"],
         route=value["route"],
@@ -251,14 +264,34 @@ def _path_changes(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) 
     usual = list(_differences(before.others, after.others))
     for what, old_value, new_value in usual:
         yield Change(*place, None, what, old_value, new_value)
-    was = {each.segment: each for each in before.apart}
-    now = {each.segment: each for each in after.apart}
-    for segment in sorted(set(was) | set(now), key=str):
-        pair = was.get(segment, before.others), now.get(segment, after.others)
+    yield from _apart_changes(place, before, after)
+
+
+def _apart_changes(
+    place: tuple[str, str], before: PathServed, after: PathServed
+) -> Iterator[Change]:
+    """Yield what changed for a group and not for the one that it is within."""
+    was = {(each.exposed, each.segment or "", each.held): each for each in before.apart}
+    now = {(each.exposed, each.segment or "", each.held): each for each in after.apart}
+    for group in sorted(set(was) | set(now)):
+        exposed, segment, held = group
+        around = _around(before, group), _around(after, group)
+        if around[0] is None or around[1] is None:
+            # Its segment came or went, which is said.
+            continue
+        usual = list(_differences(around[0], around[1]))
+        pair = was.get(group, around[0]), now.get(group, around[1])
         for difference in _differences(*pair):
-            # What changed for everybody is said once.
+            # What changed for everybody around is said once.
             if difference not in usual:
-                yield Change(*place, segment, *difference)
+                yield Change(*place, segment or None, *difference, exposed=exposed, held=held)
+
+
+def _around(path: PathServed, group: tuple[bool, str, bool]) -> Served | None:
+    exposed, segment, _ = group
+    if not exposed:
+        return path.others
+    return next((each for each in path.exposed if each.segment == segment), None)
 
 
 def _differences(left: Served, right: Served) -> Iterator[tuple[str, Any, Any]]:

@@ -121,6 +121,7 @@ def test_a_version_says_what_it_changed(story: list[datetime]) -> None:
             "before": None,
             "after": SLUG,
             "exposed": False,
+            "held": False,
             "sentence": f"rollout none → {SLUG}",
         },
         {
@@ -131,6 +132,7 @@ def test_a_version_says_what_it_changed(story: list[datetime]) -> None:
             "before": None,
             "after": {"share": 0.9, "release": "2026.11.2", "mode": "normal"},
             "exposed": True,
+            "held": False,
             "sentence": "internal-ops: exposed, 90 % on 2026.11.2 in mode normal; "
             "not exposed before",
         },

@@ -8,12 +8,14 @@ from typing import Any, Final
 import pytest
 from django.test import Client
 from django.urls import URLPattern, reverse
+from django.utils import timezone
 
 from approvals.authority.matrix import MATRIX, Role, Verb
-from rollout_console.rollouts.models import Rollout
+from rollout_console.containment.policy import RULES
+from rollout_console.rollouts.models import Rollout, RouteRestriction
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.web import urls
-from rollout_console.web.contain import OFFERED
+from rollout_console.web.actions import slug_of
 from tests.factories import person, rollout_at
 from tests.matrix import live, logged_in, undone, written
 
@@ -22,14 +24,29 @@ __all__ = ["live"]
 LIVE: Final = "support-reply-2026.11.2"
 DRAFT: Final = "contract-summary-2026.11.2"
 READY: Final = "claims-intake-2026.11.2"
+PAUSED: Final = "knowledge-answers-2026.11.2"
 PRESS: Final = {"reason": "precaution", "key": "k-1"}
+# What each containment action is told beside its reason, so that it has something to do.
+SAID: Final[dict[str, dict[str, str]]] = {
+    "narrow": {"segments": "internal-ops", "share": "50"},
+    "fallback": {"mode": "human_review"},
+    "clear_fallback": {"place": "draft"},
+    "disable_action": {"action_route": "send_message"},
+    "require_approval": {"action_route": "look_up"},
+    "enable_action": {"action_route": "send_message"},
+}
 
 # Name of the address → [(arguments, verbs of which one is enough, form)].
 FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, str]]]]] = {
     "ready": [({"slug": DRAFT}, (Verb.ROLLOUT_READY,), {})],
     "go_live": [({"slug": READY}, (Verb.GO_LIVE, Verb.GO_LIVE_CONFIRM), {})],
     "contain": [
-        ({"slug": LIVE, "action": action}, (Verb(action),), dict(PRESS)) for action in OFFERED
+        (
+            {"slug": PAUSED if action == "resume" else LIVE, "action": slug_of(action)},
+            (Verb(action), Verb.SECOND_PERSON) if rule.widens else (Verb(action),),
+            {**PRESS, **SAID.get(action, {})},
+        )
+        for action, rule in RULES.items()
     ],
     "alert_ack": [({"alert_id": 1}, (Verb.ALERT_ACKNOWLEDGE,), {})],
     "alert_hold": [({"alert_id": 1}, (Verb.ALERT_HOLD,), {"seconds": "30", "reason": "looking"})],
@@ -49,10 +66,27 @@ CASES: Final = [
 
 @pytest.fixture
 def scene(live: Rollout) -> Rollout:
-    """The live rollout with its alert, and beside it a draft and a ready one."""
+    """The live rollout with its alert, contained in part, and beside it a draft, a ready one and
+    a paused one."""
     rollout_at(RolloutState.DRAFT, workflow="contract-summary")
     rollout_at(RolloutState.READY, workflow="claims-intake")
+    rollout_at(RolloutState.PAUSED, workflow="knowledge-answers")
+    now = timezone.now()
+    path = live.rollout_paths.get().path
+    live.modes.create(path=path, mode="simpler_route", since=now)
+    route = live.workflow.action_routes.get()
+    RouteRestriction.objects.create(path=path, action_route=route, state="ask", since=now)
+    route.pk, route.slug, route.default = None, "look_up", "allow"
+    route.save()
     return live
+
+
+def sent(client: Client, name: str, arguments: dict[str, Any], form: dict[str, str]) -> Any:
+    """Post a form as it would be sent by somebody who has just opened it."""
+    if name == "contain":
+        version = Rollout.objects.get(slug=arguments["slug"]).version
+        form = {**form, "expected_version": str(version)}
+    return client.post(reverse(f"web:{name}", kwargs=arguments), form)
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -63,7 +97,7 @@ def test_a_role_changes_only_what_it_may(scene: Rollout, role: Role) -> None:
 
     for name, arguments, verbs, form in CASES:
         with undone():
-            response = client.post(reverse(f"web:{name}", kwargs=arguments), form)
+            response = sent(client, name, arguments, form)
 
             changed = written() != before
             may = any(role in MATRIX[verb] for verb in verbs)
@@ -74,7 +108,7 @@ def test_nobody_else_changes_anything(scene: Rollout) -> None:
     before = written()
     for client in (Client(), logged_in("outsider"), logged_in("owner", enforce_csrf_checks=True)):
         for name, arguments, _, form in CASES:
-            response = client.post(reverse(f"web:{name}", kwargs=arguments), form)
+            response = sent(client, name, arguments, form)
 
             assert response.status_code in (302, 403, 404), (name, response.status_code)
             assert written() == before, name

@@ -10,6 +10,7 @@ from rollout_console.exposure.compile import (
     ActionSetting,
     ExposureState,
     PathExposure,
+    Restriction,
     RolloutExposure,
     SegmentShare,
     compile_document,
@@ -104,7 +105,7 @@ def test_going_live_names_segment_share_release_and_mode() -> None:
         ),
         (with_rollout(candidate="2.1"), ["internal-ops: release 2.0 → 2.1"]),
         (
-            with_rollout(mode="manual"),
+            with_rollout(modes={None: "manual"}),
             [
                 "internal-ops: release 2.0 → no release",
                 "internal-ops: mode normal → manual",
@@ -112,7 +113,7 @@ def test_going_live_names_segment_share_release_and_mode() -> None:
             ],
         ),
         (
-            with_rollout(mode="simpler_route"),
+            with_rollout(modes={None: "simpler_route"}),
             [
                 "internal-ops: mode normal → simpler_route",
                 "internal-ops: route none → simple",
@@ -175,6 +176,20 @@ def test_what_a_segment_gets_apart_from_everybody_is_said() -> None:
         "internal-ops: action route send ask → deny",
         "everybody else: action route send ask → deny",
     ]
+
+
+def test_a_route_restricted_in_one_segment_is_said_for_each_group() -> None:
+    restricted = replace(LIVE, restrictions=(Restriction("eu", EU.rule, {"send": "deny"}),))
+
+    assert words(LIVE, restricted) == [
+        "everybody else, if in a restricted segment: action route send ask → deny",
+        "internal-ops, not exposed, if in a restricted segment: action route send ask → deny",
+        "internal-ops, if in a restricted segment: action route send ask → deny",
+    ]
+    assert words(restricted, LIVE) == [
+        sentence.replace("ask → deny", "deny → ask") for sentence in words(LIVE, restricted)
+    ]
+    assert words(restricted, restricted) == []
 
 
 def test_a_path_comes_and_goes() -> None:

@@ -193,6 +193,8 @@ def _served(served: Served, name: str | None) -> ServedView:
     who = name or "Everybody else"
     if served.segment is not None and served.share is None:
         who = f"{who}, not exposed"
+    if served.held:
+        who = f"{who}, if in a restricted segment"
     return ServedView(
         who=who,
         share="" if served.share is None else share_text(served.share),

@@ -6,7 +6,8 @@ from typing import Final
 
 from approvals.authority.matrix import Verb
 from approvals.authority.principals import Principal, who_can
-from rollout_console.containment.lifecycle import HALVES, go_live_confirmations
+from rollout_console.containment.confirm import halves_held
+from rollout_console.containment.lifecycle import GO_LIVE_SIDES
 from rollout_console.rollouts.gate import Gate, gate_read, gates_read
 from rollout_console.rollouts.models import Rollout, StageSegment
 from rollout_console.rollouts.readiness import ReadinessItem
@@ -154,18 +155,20 @@ def _confirm(
     rollout: Rollout, principal: Principal, gate: Gate, blocked: str, now: datetime
 ) -> Step:
     workflow = rollout.workflow
-    held = go_live_confirmations(rollout, now=now)
+    held = halves_held(rollout, verb="go_live", sides=GO_LIVE_SIDES, now=now)
     halves = [
         Half(
-            role=role.value,
-            by=held[role].person.shown_name if role in held else "",
-            until=held[role].expires_at if role in held else None,
-            who=[] if role in held else who_can(verb, workflow),
+            role=side.name,
+            by=held[side.name].person.shown_name if side.name in held else "",
+            until=held[side.name].expires_at if side.name in held else None,
+            who=[] if side.name in held else who_can(side.verb, workflow),
         )
-        for role, verb in HALVES.items()
+        for side in GO_LIVE_SIDES
     ]
     mine = any(confirmation.person_id == principal.person_id for confirmation in held.values())
-    may = any(principal.may(verb, workflow.pk) for role, verb in HALVES.items() if role not in held)
+    may = any(
+        principal.may(side.verb, workflow.pk) for side in GO_LIVE_SIDES if side.name not in held
+    )
     missing = [
         {"owner": "its owner", "approver": "an approver"}[half.role]
         for half in halves
