@@ -22,7 +22,11 @@ def plan_document(workflow: str = "support-reply", **rollout: Any) -> dict[str, 
                     "no_ai_mode": "manual",
                     "unreachable_mode": "previous_stable",
                     "limits": {"latency_p95_ms": 6000, "cost_per_task_usd": 0.085},
-                    "fallbacks": {"human_review": {"when": {"input_condition": "ambiguous"}}},
+                    "review": {"capacity_per_hour": 12, "points": ["ambiguous outputs"]},
+                    "fallbacks": {
+                        "human_review": {"when": {"input_condition": "ambiguous"}},
+                        "read_only": {},
+                    },
                 }
             ],
             "segments": [
@@ -99,7 +103,15 @@ def plan_document(workflow: str = "support-reply", **rollout: Any) -> dict[str, 
                     "compare": "limit",
                     "limit": 0.085,
                     "min_n": 20,
-                }
+                },
+                {
+                    "slug": "quality-holds",
+                    "path": "draft",
+                    "signal": "quality_pass_rate",
+                    "compare": "limit",
+                    "limit": 0.85,
+                    "min_n": 20,
+                },
             ],
             "triggers": [
                 {

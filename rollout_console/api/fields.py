@@ -54,6 +54,15 @@ class Moment(serializers.DateTimeField):
             raise serializers.ValidationError("This time is out of range.") from error
 
 
+class JsonMap(serializers.DictField):
+    """A JSON object, its members as they came."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            raise serializers.ValidationError("Must be an object, as {…}.")
+        return dict(data)
+
+
 class Body(serializers.Serializer[Any]):
     """A request body: a map, every key of which is known."""
 

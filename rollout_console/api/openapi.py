@@ -28,6 +28,7 @@ _SUBJECTS: Final = {
     "rollouts": "rollouts",
     "alerts": "alerts",
     "signals": "signals",
+    "exposure": "exposure",
 }
 
 

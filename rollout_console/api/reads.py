@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.db.models import Q
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -18,9 +19,9 @@ from rollout_console.api.access import ApiView
 from rollout_console.api.fields import Moment
 from rollout_console.audit.models import AuditEntry
 from rollout_console.core.errors import InvalidInput, NotFound
-from rollout_console.exposure.models import ExposureVersion
+from rollout_console.exposure.records import version_row, versions_readable
+from rollout_console.rollouts.gate import gate_read
 from rollout_console.rollouts.models import Rollout
-from rollout_console.rollouts.readiness import readiness_items
 from rollout_console.rollouts.states import FINAL
 from signals.alerts.selectors import alert_rows
 
@@ -134,15 +135,28 @@ class VerdictsView(ApiView):
 
 
 class ReadinessView(ApiView):
-    @extend_schema(summary="What the plan has of the gate", responses=bodies.ReadinessOut)
+    @extend_schema(summary="The readiness gate", responses=bodies.ReadinessOut)
     def get(self, request: Request, slug: str) -> Response:
         rollout = rollout_readable(self, slug)
-        items = readiness_items(rollout.plan.document)
+        gate = gate_read(rollout, now=self.now)
         return Response(
             {
                 "rollout": rollout.slug,
                 "state": str(rollout.state),
-                "items": [asdict(item) for item in items],
+                "plan": gate.plan_number,
+                "passed": gate.passed,
+                "items": [
+                    {
+                        "item": item.item,
+                        "title": item.title,
+                        "present": item.present,
+                        "detail": item.detail,
+                        "evidence": item.evidence,
+                        "missing": [asdict(each) for each in item.missing],
+                        "findings": item.findings,
+                    }
+                    for item in gate.items
+                ],
             }
         )
 
@@ -175,27 +189,25 @@ class AlertsView(ApiView):
 class ExposureVersionsView(ApiView):
     @extend_schema(
         summary="Exposure versions, the newest first",
-        parameters=LIST_PARAMETERS,
+        parameters=[
+            *LIST_PARAMETERS,
+            OpenApiParameter("workflow", str, description="Only those that touch it."),
+            OpenApiParameter("time", OpenApiTypes.DATETIME, description="Only those up to then."),
+        ],
         responses=listed(bodies.ExposureVersionOut),
     )
     def get(self, request: Request) -> Response:
         limit, before = _page(request), _cursor(request)
-        query = ExposureVersion.objects.defer("document").order_by("-number")
-        if before is not None:
-            query = query.filter(number__lt=before)
+        readable = workflows_readable(self)
+        until = moment(request, "time", self.now) if request.query_params.get("time") else None
+        query = versions_readable(
+            workflows=readable,
+            workflow=_word(request.query_params.get("workflow", "")),
+            until=until,
+            before=before,
+        )
         found = list(query[: limit + 1])
-        # A version is of all workflows: what caused it is for those who may read them all.
-        whole = self.principal.may(Verb.READ, None)
-        told = [
-            {
-                "number": row.number,
-                "at": row.at,
-                "cause": row.cause if whole else None,
-                "actor": row.actor if whole else None,
-                "digest": row.digest,
-            }
-            for row in found[:limit]
-        ]
+        told = [asdict(version_row(row, readable)) for row in found[:limit]]
         return _list(told, found, limit=limit, cursor=lambda row: str(row.number))
 
 
@@ -251,6 +263,13 @@ def rollout_readable(view: ApiView, slug: str) -> Rollout:
     if rollout is None or not view.principal.may(Verb.READ, rollout.workflow_id):
         raise NotFound(f"There is no rollout “{slug}”.")
     return rollout
+
+
+def workflows_readable(view: ApiView) -> frozenset[str] | None:
+    """Return the slugs of the workflows that the caller may read, None for all of them."""
+    if view.principal.may(Verb.READ, None):
+        return None
+    return frozenset(row.slug for row in view.readable())
 
 
 def moment(request: Request, key: str, default: datetime) -> datetime:

@@ -4,8 +4,9 @@ from typing import Any, Final
 
 from rest_framework import serializers
 
-from rollout_console.api.fields import Body, Choice, Flag, Moment, Number, Text, Whole
+from rollout_console.api.fields import Body, Choice, Flag, JsonMap, Moment, Number, Text, Whole
 from rollout_console.containment.policy import REASONS
+from rollout_console.rollouts.readiness import ITEMS
 
 CONTAINMENT_ACTIONS: Final = (
     "pause",
@@ -83,6 +84,13 @@ class SourceIn(Body):
     repository = Text(required=False, allow_blank=True, max_length=1000)
     commit = Text(required=False, allow_blank=True, max_length=1000)
     url = Text(required=False, allow_blank=True, max_length=1000)
+
+
+class EvaluateIn(Body):
+    at = Moment()
+    workflow = Text(max_length=80)
+    path = Text(max_length=80)
+    context = JsonMap(required=False)  # type: ignore[assignment]  # a declared field, not the base's
 
 
 class ReleaseIn(Body):
@@ -209,16 +217,26 @@ class VerdictOut(Out):
     ledger_block = serializers.IntegerField()
 
 
+class MissingOut(Out):
+    detail = serializers.CharField()
+    fix = serializers.CharField()
+
+
 class ReadinessItemOut(Out):
-    item = serializers.CharField()
+    item = serializers.ChoiceField(list(ITEMS))
     title = serializers.CharField()
     present = serializers.BooleanField()
     detail = serializers.CharField()
+    evidence = serializers.ListField(child=serializers.CharField())
+    missing = MissingOut(many=True)
+    findings = serializers.ListField(child=serializers.CharField())
 
 
 class ReadinessOut(Out):
     rollout = serializers.CharField()
     state = serializers.CharField()
+    plan = serializers.IntegerField()
+    passed = serializers.BooleanField()
     items = ReadinessItemOut(many=True)
 
 
@@ -266,6 +284,72 @@ class ExposureVersionOut(Out):
     cause = serializers.CharField(allow_null=True)
     actor = serializers.CharField(allow_null=True)
     digest = serializers.CharField()
+    workflows = serializers.ListField(child=serializers.CharField())
+
+
+class ExposureChangeOut(Out):
+    workflow = serializers.CharField()
+    path = serializers.CharField()
+    segment = serializers.CharField(allow_null=True)
+    what = serializers.CharField()
+    before = serializers.JSONField()
+    after = serializers.JSONField()
+    exposed = serializers.BooleanField()
+    held = serializers.BooleanField()
+    sentence = serializers.CharField()
+
+
+class ExposureRecordOut(ExposureVersionOut):
+    changes = ExposureChangeOut(many=True)
+    document = serializers.DictField()
+
+
+class ServedOut(Out):
+    segment = serializers.CharField(allow_null=True)
+    share = serializers.FloatField(allow_null=True)
+    held = serializers.BooleanField()
+    release = serializers.CharField(allow_null=True)
+    mode = serializers.CharField()
+    route = serializers.CharField(allow_null=True)
+    settings = serializers.DictField()
+    actions = serializers.DictField(child=serializers.CharField())
+    rules = serializers.ListField(child=serializers.DictField())
+
+
+class PathThenOut(Out):
+    workflow = serializers.CharField()
+    path = serializers.CharField()
+    rollout = serializers.CharField(allow_null=True)
+    exposed = ServedOut(many=True)
+    apart = ServedOut(many=True)
+    others = ServedOut()
+    since = ExposureVersionOut(allow_null=True)
+
+
+class ExposureThenOut(Out):
+    time = serializers.DateTimeField()
+    version = ExposureVersionOut()
+    fractional = serializers.CharField()
+    paths = PathThenOut(many=True)
+
+
+class EvaluationErrorOut(Out):
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class ContextThenOut(Out):
+    at = serializers.DateTimeField()
+    key = serializers.CharField()
+    version = ExposureVersionOut()
+    since = ExposureVersionOut(allow_null=True)
+    variant = serializers.CharField(allow_null=True)
+    value = serializers.DictField(allow_null=True)
+    metadata = serializers.DictField()
+    error = EvaluationErrorOut(allow_null=True)
+    fractional = serializers.CharField()
+    computed_with = serializers.CharField()
+    same_generation = serializers.BooleanField()
 
 
 class AuditOut(Out):

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from rollout_console.api import controls, docs, reads, series
+from rollout_console.api import controls, docs, exposure, reads, series
 
 app_name = "api"
 
@@ -17,6 +17,13 @@ urlpatterns = [
     path("v1/rollouts/<str:slug>/verdicts", reads.VerdictsView.as_view(), name="verdicts"),
     path("v1/rollouts/<str:slug>/readiness", reads.ReadinessView.as_view(), name="readiness"),
     path("v1/exposure/versions", reads.ExposureVersionsView.as_view(), name="exposure_versions"),
+    path(
+        "v1/exposure/versions/<int:number>",
+        exposure.ExposureVersionView.as_view(),
+        name="exposure_version",
+    ),
+    path("v1/exposure/at", exposure.ExposureAtView.as_view(), name="exposure_at"),
+    path("v1/exposure/evaluate", exposure.EvaluateView.as_view(), name="exposure_evaluate"),
     path("v1/signals/series", series.SeriesView.as_view(), name="series"),
     path("v1/alerts", reads.AlertsView.as_view(), name="alerts"),
     path("v1/audit", reads.AuditView.as_view(), name="audit"),

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from approvals.authority.matrix import MATRIX, Role, Verb
-from approvals.authority.principals import NotAllowed, Principal, who_can
+from approvals.authority.principals import NotAllowed, Principal, person_principal, who_can
 from rollout_console.audit import services as audit
 from rollout_console.core.errors import DomainError
 from rollout_console.rollouts.models import Confirmation, Rollout
@@ -58,6 +58,29 @@ def sides_check(
     )
 
 
+def halves_held(
+    rollout: Rollout, *, verb: str, sides: Sequence[Side], now: datetime, fingerprint: str = ""
+) -> dict[str, Confirmation]:
+    """Return the halves of a step that stand, by the side's name.
+
+    A half lasts 15 minutes and is void when the rollout's version moves, or when its person may
+    no longer give it.
+    """
+    verbs = {side.name: side.verb for side in sides}
+    found = rollout.confirmations.filter(
+        verb=verb,
+        version=rollout.version,
+        fingerprint=fingerprint,
+        expires_at__gt=now,
+        person__is_active=True,
+    )
+    return {
+        each.role: each
+        for each in found.select_related("person")
+        if person_principal(each.person).may(verbs[each.role], rollout.workflow_id)
+    }
+
+
 def half_confirm(
     rollout: Rollout,
     *,
@@ -69,17 +92,13 @@ def half_confirm(
 ) -> Halves:
     """Add this person's half of a step on a locked rollout; confirming again changes nothing.
 
-    A half lasts 15 minutes and is void when the rollout's version moves. Call `sides_check`
-    before.
+    Call `sides_check` before.
 
     Raises:
         SecondPersonNeeded: the half that this person could give is there already.
     """
     assert principal.person_id is not None
-    current = rollout.confirmations.filter(
-        verb=verb, version=rollout.version, fingerprint=fingerprint
-    )
-    held = {each.role: each for each in current.filter(expires_at__gt=now).select_related("person")}
+    held = halves_held(rollout, verb=verb, sides=sides, now=now, fingerprint=fingerprint)
     if principal.person_id not in {each.person_id for each in held.values()}:
         side = next(
             (

@@ -19,6 +19,7 @@ from rollout_console.containment.services import (
 from rollout_console.core.errors import DomainError, InvalidInput, NotFound
 from rollout_console.exposure.services import current_number, version_publish
 from rollout_console.rollouts import locks
+from rollout_console.rollouts.gate import gate_check
 from rollout_console.rollouts.models import ExposedSegment, Rollout, StageSegment
 from rollout_console.rollouts.services import PlanResult, plan_apply
 from rollout_console.rollouts.states import MoveNotAllowed, RolloutState, next_move
@@ -26,7 +27,7 @@ from signals.alerts.services import tripped_since
 from signals.guards.selectors import VerdictRow, verdict_rows
 from signals.guards.services import guards_arm
 
-_GO_LIVE: Final = (
+GO_LIVE_SIDES: Final = (
     Side(Role.OWNER.value, Verb.GO_LIVE),
     Side(Role.APPROVER.value, Verb.GO_LIVE_CONFIRM),
 )
@@ -70,7 +71,10 @@ def plan_apply_and_publish(
         if not dry_run:
             slug = document["workflow"]["slug"]
             version_publish(
-                cause=f"plan of {slug} applied", actor_name=principal.name, now=now, force=False
+                cause=f"plan of {slug} applied",
+                actor_name=principal.name,
+                now=now,
+                workflow=slug,
             )
     return result
 
@@ -81,19 +85,24 @@ def rollout_go_live(
 ) -> StepOutcome:
     """Confirm going live; the owner's and an approver's confirmation together do it.
 
-    A confirmation lasts 15 minutes and is void when the rollout's version moves. Confirming
-    again what is live changes nothing.
+    A confirmation lasts 15 minutes and is void when the rollout's version moves, or its person
+    loses the role. Each one reads the readiness gate again. Confirming again what is live changes
+    nothing.
 
     Raises:
-        NotFound, NotAllowed, SecondPersonNeeded, VersionMoved, MoveRefused.
+        NotFound, NotAllowed, SecondPersonNeeded, VersionMoved, MoveRefused, GateNotPassed.
     """
     rollout = _locked(slug, principal)
-    sides_check(rollout, principal, _GO_LIVE, step="Going live")
+    sides_check(rollout, principal, GO_LIVE_SIDES, step="Going live")
     if rollout.state == RolloutState.LIVE:
         return _outcome(rollout)
     _move_check(rollout, "go_live")
     _version_check(rollout, expected_version)
-    halves = half_confirm(rollout, verb="go_live", sides=_GO_LIVE, principal=principal, now=now)
+    # A plan applied since may have taken something away.
+    gate_check(rollout, now=now)
+    halves = half_confirm(
+        rollout, verb="go_live", sides=GO_LIVE_SIDES, principal=principal, now=now
+    )
     if halves.waiting_for:
         return _outcome(rollout, waiting_for=halves.waiting_for)
     return _go_live(rollout, people=halves.people, principal=principal, now=now)

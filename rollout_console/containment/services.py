@@ -225,7 +225,11 @@ def rollout_changed(
         ]
     )
     exposure = version_publish(
-        cause=f"{rollout.slug} {mark}", actor_name=principal.name, now=now, force=True
+        cause=f"{rollout.slug} {mark}",
+        actor_name=principal.name,
+        now=now,
+        force=True,
+        workflow=rollout.workflow.slug,
     )
     rollout_told(
         rollout,

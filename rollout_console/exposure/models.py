@@ -1,3 +1,5 @@
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 
 
@@ -25,6 +27,16 @@ class ExposureVersion(models.Model):
     cause = models.CharField(max_length=200)
     actor = models.CharField(max_length=150)
     at = models.DateTimeField()
+    # Whose cause it is, "" for the console's own; and every workflow that is served otherwise
+    # since, the cause's too: a containment counts as one where it changed nothing.
+    workflow = models.CharField(max_length=80, blank=True, default="")
+    workflows = ArrayField(models.CharField(max_length=80), default=list)
+
+    class Meta:
+        indexes = [
+            GinIndex(name="exposure_by_workflow", fields=["workflows"]),
+            models.Index(name="exposure_by_time", fields=["at", "number"]),
+        ]
 
     def __str__(self) -> str:
         return f"exposure version {self.number}"

@@ -7,6 +7,7 @@ from rollout_console.core.canonical import digest
 from rollout_console.core.nudge import channel_notify
 from rollout_console.exposure import locks, selectors
 from rollout_console.exposure.compile import compile_document, document_numbered
+from rollout_console.exposure.history import workflows_touched
 from rollout_console.exposure.models import ExposureVersion
 
 CHANNEL: Final = "exposure"
@@ -16,9 +17,11 @@ current_number = selectors.current_number
 
 @transaction.atomic
 def version_publish(
-    *, cause: str, actor_name: str, now: datetime, force: bool = False
+    *, cause: str, actor_name: str, now: datetime, force: bool = False, workflow: str = ""
 ) -> ExposureVersion:
     """Compile what is exposed now and make it the version in force.
+
+    `workflow` is the slug of the one whose cause this is: its readers see cause and actor.
 
     Where nothing changed, the current version is returned as it is, unless `force`d: a
     containment always gets a number of its own to be obeyed. Locks the head until the caller's
@@ -28,10 +31,10 @@ def version_publish(
     # Read under the lock: a change committed before we held it must be in this document.
     document = compile_document(selectors.exposure_state())
     content = digest(document)
-    if not force:
-        current = ExposureVersion.objects.filter(number=head.version, digest=content).first()
-        if current is not None:
-            return current
+    current = ExposureVersion.objects.filter(number=head.version).first()
+    if current is not None and current.digest == content and not force:
+        return current
+    touched = workflows_touched(None if current is None else current.document, document)
     head.version += 1
     version = ExposureVersion.objects.create(
         number=head.version,
@@ -40,6 +43,8 @@ def version_publish(
         cause=cause[:200],
         actor=actor_name,
         at=now,
+        workflow=workflow,
+        workflows=sorted(touched | {workflow} - {""}),
     )
     head.save(update_fields=["version"])
     channel_notify(CHANNEL, str(head.version))

@@ -38,6 +38,13 @@ class RolloutInForce(DomainError):
     title = "Another rollout is in force"
 
 
+class GateNotPassed(DomainError):
+    """The readiness gate misses something; `missing` holds {item, detail, fix} for each."""
+
+    code = "gate-not-passed"
+    title = "The readiness gate is not passed"
+
+
 class StepRefused(DomainError):
     """The rollout's state does not admit the step."""
 

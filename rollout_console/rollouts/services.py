@@ -26,6 +26,7 @@ from rollout_console.rollouts.errors import (
     errors_of,
     faults_sentence,
 )
+from rollout_console.rollouts.gate import gate_check
 from rollout_console.rollouts.models import PlanVersion, Rollout, RolloutPath, Stage, StageSegment
 from rollout_console.rollouts.plan_check import KEY_SLUG, Fault
 from rollout_console.rollouts.plan_diff import plan_diff
@@ -113,6 +114,7 @@ def rollout_ready(*, slug: str, principal: Principal, now: datetime) -> Rollout:
 
     Raises:
         NotFound, NotAllowed, StepRefused.
+        GateNotPassed: the readiness gate misses something; nobody may go round it.
         PlanConflict: a path's stable release is not the one that the plan names.
         RolloutInForce: another rollout is ready, live or paused on one of its paths.
     """
@@ -129,6 +131,7 @@ def rollout_ready(*, slug: str, principal: Principal, now: datetime) -> Rollout:
         state = next_move(RolloutState(rollout.state), "mark_ready").to
     except MoveNotAllowed as refusal:
         raise StepRefused(str(refusal), state=str(rollout.state)) from refusal
+    gate_check(rollout, now=now)
     paths = [row.path for row in rollout.rollout_paths.select_related("path").order_by("pk")]
     taken = _in_force_on(paths, but=rollout)
     try:

@@ -4,16 +4,11 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from django.contrib import messages
 from django.http import HttpResponse, HttpResponseNotModified
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_POST
 
-from rollout_console.containment.lifecycle import rollout_go_live
-from rollout_console.core.errors import DomainError
-from rollout_console.rollouts.services import rollout_ready
 from rollout_console.web.pages import ConsoleRequest, page, page_render
 from rollout_console.web.selectors.charts import (
     WINDOWS,
@@ -131,40 +126,6 @@ def _chart_body(chart: Chart) -> dict[str, object]:
             for row in chart.rows
         ],
     }
-
-
-@require_POST
-@page
-def ready(request: ConsoleRequest, slug: str) -> HttpResponse:
-    """Mark a draft ready."""
-    found = rollout_get(slug, request.principal)
-    try:
-        rollout_ready(slug=found.slug, principal=request.principal, now=timezone.now())
-    except DomainError as refusal:
-        messages.warning(request, refusal.detail, extra_tags="watch")
-    else:
-        messages.success(request, "Marked ready. Its owner and an approver go live together.")
-    return redirect("web:rollout", slug)
-
-
-@require_POST
-@page
-def go_live(request: ConsoleRequest, slug: str) -> HttpResponse:
-    """Confirm going live; the owner's and an approver's confirmation together do it."""
-    found = rollout_get(slug, request.principal)
-    try:
-        outcome = rollout_go_live(slug=found.slug, principal=request.principal, now=timezone.now())
-    except DomainError as refusal:
-        messages.warning(request, refusal.detail, extra_tags="watch")
-        return redirect("web:rollout", slug)
-    if outcome.waiting_for:
-        waiting = " and ".join(f"the {role}" for role in outcome.waiting_for)
-        messages.success(
-            request, f"Your confirmation stands for 15 minutes. It waits for {waiting}."
-        )
-    else:
-        messages.success(request, f"Live as exposure version {outcome.exposure_version}.")
-    return redirect("web:rollout", slug)
 
 
 @page

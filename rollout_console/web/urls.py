@@ -1,6 +1,15 @@
 from django.urls import path
 
-from rollout_console.web import alerts, audit, contain, login, overview, rollouts
+from rollout_console.web import (
+    alerts,
+    audit,
+    contain,
+    exposure,
+    login,
+    overview,
+    readiness,
+    rollouts,
+)
 
 app_name = "web"
 
@@ -13,13 +22,18 @@ urlpatterns = [
     path("rollouts/<str:slug>/charts.json", rollouts.charts_json, name="charts"),
     path("rollouts/<str:slug>/plan/", rollouts.plan, name="plan"),
     path("rollouts/<str:slug>/plan.yaml", rollouts.plan_yaml, name="plan_yaml"),
-    path("rollouts/<str:slug>/ready/", rollouts.ready, name="ready"),
-    path("rollouts/<str:slug>/go-live/", rollouts.go_live, name="go_live"),
+    path("readiness/", readiness.waiting, name="waiting"),
+    path("rollouts/<str:slug>/readiness/", readiness.readiness, name="readiness"),
+    path("rollouts/<str:slug>/ready/", readiness.ready, name="ready"),
+    path("rollouts/<str:slug>/go-live/", readiness.go_live, name="go_live"),
     path("rollouts/<str:slug>/contain/<str:action>/", contain.contain, name="contain"),
     path("alerts/", alerts.alerts, name="alerts"),
     path("alerts/<int:alert_id>/", alerts.alert, name="alert"),
     path("alerts/<int:alert_id>/ack/", alerts.acknowledge, name="alert_ack"),
     path("alerts/<int:alert_id>/hold/", alerts.hold, name="alert_hold"),
     path("alerts/<int:alert_id>/resolve/", alerts.resolve, name="alert_resolve"),
+    path("exposure/", exposure.versions, name="exposure"),
+    path("exposure/<int:number>/", exposure.version, name="exposure_version"),
+    path("exposure/at/", exposure.at, name="exposure_at"),
     path("audit/", audit.audit, name="audit"),
 ]

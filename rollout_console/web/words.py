@@ -26,6 +26,13 @@ STATES: Final[dict[RolloutState, Shown]] = {
     RolloutState.ABANDONED: Shown("Abandoned", "stop", "complete"),
 }
 
+# An item of the readiness gate; a finding refuses nothing, and is not nothing.
+READINESS: Final[dict[str, Shown]] = {
+    "complete": Shown("Complete", "ok", "ok"),
+    "noted": Shown("Complete, with a risk note", "watch", "watch"),
+    "missing": Shown("Missing", "breach", "breach"),
+}
+
 # A signal's state: shape, word and hue; unknown is not fine, so it has a shape of its own.
 SIGNALS: Final[dict[str, Shown]] = {
     "inside": Shown("Inside", "ok", "ok"),

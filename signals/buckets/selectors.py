@@ -320,6 +320,31 @@ def traffic(*, workflow_ids: Iterable[int], now: datetime) -> dict[int, Traffic]
     return found
 
 
+class SegmentTasks(NamedTuple):
+    """A path's tasks by segment id (0: none), and the minute of the first of them."""
+
+    by_segment: dict[int, int]
+    first_at: datetime
+
+
+def segment_tasks(
+    *, path_ids: Iterable[int], since: datetime, until: datetime
+) -> dict[int, SegmentTasks]:
+    """Return by path id what happened in [since, until), either arm and any mode."""
+    found: dict[int, SegmentTasks] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select path_id, segment_id, sum(n)::bigint, min(minute) from minute_bucket"
+            " where path_id = any(%s) and minute >= %s and minute < %s group by 1, 2",
+            [list(path_ids), since, until],
+        )
+        for path_id, segment_id, n, first_at in cursor.fetchall():
+            known = found.setdefault(path_id, SegmentTasks({}, first_at))
+            known.by_segment[segment_id] = n
+            found[path_id] = known._replace(first_at=min(known.first_at, first_at))
+    return found
+
+
 def _floor(moment: datetime, step_s: int) -> datetime:
     return datetime.fromtimestamp(int(moment.timestamp()) // step_s * step_s, tz=UTC)
 

@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlencode
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
+from approvals.authority.principals import SYSTEM
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import WorkflowPath
+from rollout_console.containment.lifecycle import plan_apply_and_publish, rollout_go_live
 from rollout_console.containment.work import WORKER
 from rollout_console.core.heartbeats import heartbeat_record
 from rollout_console.rollouts.models import Rollout
@@ -21,9 +24,10 @@ from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
 from signals.alerts.services import guards_watch
 from signals.guards.models import Guard
-from tests.factories import PASSWORD, contain, rollout_at
+from tests.factories import PASSWORD, contain, principal, rollout_at
 from tests.ledger import arrive
 from tests.live import Console, console
+from tests.plans import plan_document
 
 __all__ = ["console"]
 
@@ -43,7 +47,12 @@ SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 def scene(console: Console) -> Rollout:
     """A live rollout with ten minutes of runs whose quality has dropped, and its open alert."""
     calm = rollout_at(RolloutState.LIVE, workflow="claims-intake")
+    blocked = plan_document("contract-summary")
+    del blocked["workflow"]["paths"][0]["review"]
     rollout_at(RolloutState.DRAFT, workflow="contract-summary")
+    plan_apply_and_publish(document=blocked, text="", principal=SYSTEM, now=timezone.now())
+    signed = rollout_at(RolloutState.READY, workflow="ticket-triage")
+    rollout_go_live(slug=signed.slug, principal=principal("approver"), now=timezone.now())
     hurt = rollout_at(RolloutState.LIVE)
     now = timezone.now()
     for rollout in (calm, hurt):
@@ -122,6 +131,7 @@ def pages_of(scene: Rollout) -> dict[str, str]:
     alert = Alert.objects.get()
     slug = scene.slug
     draft = Rollout.objects.get(state="draft").slug
+    then = urlencode({"path": "support-reply.draft", "targetingKey": "u-1", "team": "internal"})
     return {
         "login": "/login/",
         "overview": "/",
@@ -139,6 +149,12 @@ def pages_of(scene: Rollout) -> dict[str, str]:
         "alerts": "/alerts/",
         "rollouts": "/rollouts/",
         "audit": "/audit/",
+        "readiness-list": "/readiness/",
+        "readiness": f"/rollouts/{draft}/readiness/",
+        "readiness-signed": "/rollouts/ticket-triage-2026.11.2/readiness/",
+        "exposure": "/exposure/",
+        "exposure-version": "/exposure/3/",
+        "exposure-at": f"/exposure/at/?{then}",
         "plan": f"/rollouts/{slug}/plan/",
         "missing": "/rollouts/nothing-here/",
     }

@@ -75,7 +75,10 @@ def test_what_is_missing_is_said(ripe: Rollout) -> None:
     Verdict.objects.update(verdict="undecided", sentence="Too early.")
     with pytest.raises(NotComplete) as refusal:
         complete(ripe, "owner")
-    assert refusal.value.facts["missing"] == ["cost-inside is undecided: Too early."]
+    assert refusal.value.facts["missing"] == [
+        "cost-inside is undecided: Too early.",
+        "quality-holds is undecided: Too early.",
+    ]
     assert not ripe.confirmations.filter(verb="complete").exists()
 
 

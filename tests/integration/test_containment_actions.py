@@ -181,7 +181,7 @@ def test_a_segment_in_a_safer_mode_stays_in_it(live: Rollout) -> None:
 
 def test_an_undeclared_mode_names_those_that_are() -> None:
     rollout = rollout_at(RolloutState.LIVE)
-    with pytest.raises(ModeNotDeclared, match="it has: human_review"):
+    with pytest.raises(ModeNotDeclared, match="it has: read_only, human_review"):
         press(rollout, "fallback", mode="simpler_route")
 
 

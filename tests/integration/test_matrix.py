@@ -69,6 +69,9 @@ TABLE: Final[dict[str, tuple[str, dict[str, Any], list[tuple[tuple[Verb, ...], A
     ),
 }
 
+# Posts that take a body to read with, and write nothing; their own tests say who may read.
+ONLY_READ: Final = {"exposure_evaluate"}
+
 CASES: Final = [
     (name, verbs, body) for name, (_, _, cases) in TABLE.items() for verbs, body in cases
 ]
@@ -86,7 +89,7 @@ def writing_routes() -> set[str]:
 
 
 def test_every_writing_route_is_in_the_table() -> None:
-    assert writing_routes() == set(TABLE)
+    assert writing_routes() == set(TABLE) | ONLY_READ
 
 
 def test_the_table_asks_for_every_verb_that_the_api_has() -> None:

@@ -55,7 +55,7 @@ FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, st
 # What anybody may do with a session of their own.
 OWN: Final = {"login", "logout"}
 # Whatever an address takes; one that reads takes no form, and has to change nothing.
-ARGUMENTS: Final = {"slug": LIVE, "action": "pause", "alert_id": 1}
+ARGUMENTS: Final = {"slug": LIVE, "action": "pause", "alert_id": 1, "number": 1}
 
 CASES: Final = [
     (name, arguments, verbs, form)

@@ -76,6 +76,7 @@ def test_a_plan_makes_catalogue_and_draft() -> None:
     ]
     assert set(Guard.objects.values_list("slug", "kind", "armed")) == {
         ("cost-inside", "criterion", False),
+        ("quality-holds", "criterion", False),
         ("quality-low", "trigger", False),
         ("slow", "trigger", False),
         ("spend-cap", "trigger", False),
@@ -255,7 +256,7 @@ def test_people_and_clock_may_change_under_a_live_rollout() -> None:
     version = live.version
     live.refresh_from_db()
     assert (live.version, live.state) == (version, "live")
-    assert Guard.objects.filter(armed=True).count() == 4
+    assert Guard.objects.filter(armed=True).count() == 5
 
 
 def test_the_next_rollout_is_drafted_beside_a_live_one_and_waits() -> None:

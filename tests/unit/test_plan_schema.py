@@ -47,6 +47,7 @@ def test_a_whole_plan_is_read() -> None:
     ]
     assert [guard.slug for guard in plan.rollout.guards] == [
         "cost-inside",
+        "quality-holds",
         "quality-low",
         "slow",
         "spend-cap",
@@ -184,9 +185,9 @@ def test_words_are_those_of_the_models() -> None:
         ),
         (
             "rollout/triggers/0/response",
-            {"kind": "contain", "action": "fallback", "mode": "read_only"},
+            {"kind": "contain", "action": "fallback", "mode": "reduced_context"},
             "/rollout/triggers/0/response/mode",
-            "declares no fallback “read_only”",
+            "declares no fallback “reduced_context”",
         ),
         (
             "rollout/triggers/0/response",
@@ -235,7 +236,7 @@ def test_a_contain_after_hold_narrows_unless_said() -> None:
 
     assert plan is not None
     assert plan.rollout is not None
-    assert plan.rollout.guards[1].response == {"kind": "contain_after_hold", "action": "narrow"}
+    assert plan.rollout.guards[2].response == {"kind": "contain_after_hold", "action": "narrow"}
 
 
 def test_a_deep_rule_is_refused_and_not_followed() -> None:

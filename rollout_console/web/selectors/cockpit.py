@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from django.db.models import Q
 
-from approvals.authority.matrix import Role, Verb
+from approvals.authority.matrix import Verb
 from approvals.authority.principals import Principal, who_can
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import ReleaseChange, Segment
@@ -16,6 +16,7 @@ from rollout_console.core.errors import NotFound
 from rollout_console.rollouts.models import Rollout, StageSegment
 from rollout_console.rollouts.states import EXPOSING, RolloutState
 from rollout_console.web.actions import Button
+from rollout_console.web.selectors.readiness import Step, rollout_step
 from rollout_console.web.selectors.rollouts import RolloutRow, rollout_rows
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import (
@@ -84,17 +85,6 @@ class Happening:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """A step that the reader may take, or sees who can."""
-
-    name: str
-    url: str
-    may: bool
-    who: list[str]
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
 class Cockpit:
     row: RolloutRow
     rollout: Rollout
@@ -149,7 +139,7 @@ def cockpit(rollout: Rollout, *, principal: Principal, now: datetime) -> Cockpit
         bar=bar,
         more=more,
         who=who,
-        step=_step(rollout, principal, now),
+        step=rollout_step(rollout, principal=principal, now=now),
     )
 
 
@@ -326,50 +316,4 @@ def _happening(entry: AuditEntry, alerts: dict[str, tuple[str, str]]) -> Happeni
         who=entry.actor,
         detail=" · ".join(details),
         alert=int(entry.subject) if entry.subject_type == "alert" else None,
-    )
-
-
-def _step(rollout: Rollout, principal: Principal, now: datetime) -> Step | None:
-    """Return the step that this state waits for, with who may take it."""
-    workflow = rollout.workflow
-    if rollout.state == RolloutState.DRAFT:
-        may = principal.may(Verb.ROLLOUT_READY, workflow.pk)
-        return Step(
-            name="Mark ready",
-            url="web:ready",
-            may=may,
-            who=[] if may else who_can(Verb.ROLLOUT_READY, workflow),
-            note="Marking it ready exposes nothing.",
-        )
-    if rollout.state != RolloutState.READY:
-        return None
-    held = list(
-        rollout.confirmations.filter(
-            verb="go_live", version=rollout.version, expires_at__gt=now
-        ).select_related("person")
-    )
-    roles = {confirmation.role for confirmation in held}
-    mine = any(confirmation.person_id == principal.person_id for confirmation in held)
-    owner = Role.OWNER not in roles and principal.may(Verb.GO_LIVE, workflow.pk)
-    approver = Role.APPROVER not in roles and principal.may(Verb.GO_LIVE_CONFIRM, workflow.pk)
-    missing = []
-    if Role.OWNER not in roles:
-        missing.append("its owner")
-    if Role.APPROVER not in roles:
-        missing.append("an approver")
-    note = f"Waits for {' and '.join(missing)}."
-    if held:
-        by = ", ".join(confirmation.person.shown_name for confirmation in held)
-        note = f"Confirmed by {by}. {note}"
-    who = []
-    if not (owner or approver):
-        verbs = [Verb.GO_LIVE] if Role.OWNER not in roles else []
-        verbs += [Verb.GO_LIVE_CONFIRM] if Role.APPROVER not in roles else []
-        who = list(dict.fromkeys(name for verb in verbs for name in who_can(verb, workflow)))
-    return Step(
-        name="Confirm go-live",
-        url="web:go_live",
-        may=(owner or approver) and not mine,
-        who=who,
-        note=note,
     )
