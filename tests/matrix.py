@@ -9,6 +9,7 @@ from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
+from approvals.expansions.models import Decision, ExpansionRequest
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import Person, Release
 from rollout_console.containment.models import Command
@@ -44,6 +45,8 @@ def written() -> tuple[Any, ...]:
         Confirmation.objects.count(),
         *Rollout.objects.order_by("pk").values_list("state", "version"),
         *Alert.objects.order_by("pk").values_list("state", "acked_at", "held_until"),
+        *ExpansionRequest.objects.order_by("pk").values_list("state", "reviewed_at"),
+        Decision.objects.count(),
     )
 
 
