@@ -129,7 +129,7 @@ def ripen(rollout: Rollout, *, runs: int = 400, cost: float = 0.03) -> None:
     Guard.objects.filter(rollout=rollout.slug).update(evidence_from=since)
     path = WorkflowPath.objects.get(rollout_paths__rollout=rollout)
     segments = {segment.slug: segment.pk for segment in rollout.workflow.segments.all()}
-    common = {"segment_id": segments["internal-ops"], "latencies": [800.0] * runs}
+    common: dict[str, Any] = {"segment_id": segments["internal-ops"], "latencies": [800.0] * runs}
     arrive(
         path,
         now - timedelta(seconds=2),

@@ -19,13 +19,14 @@ from rollout_console.rollouts.models import Confirmation, PlanVersion, Rollout
 from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
 from signals.guards.models import Guard
-from tests.factories import rollout_at
+from tests.factories import expansion_asked, ripen, rollout_at
 
 
 @pytest.fixture
 def live(db: None) -> Rollout:
-    """A live rollout with one alert that waits."""
+    """A live rollout with one alert and one expansion request that wait."""
     rollout = rollout_at(RolloutState.LIVE)
+    ripen(rollout)
     Alert.objects.create(
         pk=1,
         workflow=rollout.workflow,
@@ -35,6 +36,8 @@ def live(db: None) -> Rollout:
         sentence="Too slow.",
         opened_at=timezone.now(),
     )
+    asked = expansion_asked(rollout)
+    ExpansionRequest.objects.filter(pk=asked.pk).update(id=1)
     return rollout
 
 

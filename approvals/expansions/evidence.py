@@ -37,7 +37,7 @@ MEASURED: Final = timedelta(hours=1)
 class Reach:
     """What an exposed set reaches; `people` is None where a segment's size is not known."""
 
-    exposed: dict[str, str]
+    exposed: list[dict[str, str]]
     names: dict[str, str]
     share: TaskShare
     tasks_per_min: float | None
@@ -204,13 +204,12 @@ def pack_of(rollout: Rollout, ask: Ask, *, now: datetime) -> dict[str, Any]:
     }
 
 
-def exposed_words(exposed: Mapping[str, Decimal]) -> dict[str, str]:
-    """Return an exposed set as it is kept in JSON: shares as decimals, in words."""
-    return {segment: format(share.normalize(), "f") for segment, share in exposed.items()}
-
-
-def exposed_read(words: Mapping[str, str]) -> dict[str, Decimal]:
-    return {segment: Decimal(share) for segment, share in words.items()}
+def exposed_words(exposed: ExposedSet) -> list[dict[str, str]]:
+    """Return an exposed set as it is kept in JSON: in its order, shares as decimals in words."""
+    return [
+        {"segment": segment, "share": format(share.normalize(), "f")}
+        for segment, share in exposed.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True)

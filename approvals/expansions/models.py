@@ -12,7 +12,7 @@ OPEN_STATES = sorted(state.value for state in OPEN)
 class ExpansionRequest(models.Model):
     """A wider exposure that somebody asks for, with the evidence frozen as it was shown.
 
-    `digest` is of `evidence`; a decision names it. `exposed` maps segment slugs to the share
+    `digest` is of `evidence`; a decision names it. `exposed` lists segments and the shares
     that stage `stage` would expose. `for_break_glass` was asked for before its evidence was
     there: nobody can approve it, and only its requester can start it.
     """

@@ -46,8 +46,8 @@ class RequestRow:
     from_stage: int
     stage: int
     stages: int
-    exposed_now: dict[str, str]
-    exposed: dict[str, str]
+    exposed_now: list[dict[str, str]]
+    exposed: list[dict[str, str]]
     evidence: dict[str, Any]
     digest: str
     approvals_needed: int

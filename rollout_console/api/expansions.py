@@ -172,7 +172,7 @@ def expansion_dict(row: RequestRow) -> dict[str, Any]:
         "from_stage": row.from_stage,
         "stage": row.stage,
         "exposed": [
-            {"segment": segment, "share": float(share)} for segment, share in row.exposed.items()
+            {"segment": part["segment"], "share": float(part["share"])} for part in row.exposed
         ],
         "digest": row.digest,
         "approvals": row.approvals,

@@ -113,15 +113,19 @@ def test_asking_freezes_the_evidence_and_tells(ripe: Rollout) -> None:
     request = expansion_asked(ripe)
 
     assert (request.state, request.stage, request.from_version) == ("pending", 2, ripe.version)
-    assert request.exposed == {"internal-ops": "1", "eu-customers": "0.05"}
+    wider = [
+        {"segment": "internal-ops", "share": "1"},
+        {"segment": "eu-customers", "share": "0.05"},
+    ]
+    assert request.exposed == wider
     assert request.expires_at - request.at == timedelta(seconds=settings.EXPANSION_VALID_S)
     assert request.approvals_needed == 1
     request.refresh_from_db()
     assert digest(request.evidence) == request.digest
     evidence = request.evidence
     assert evidence["exposed"] == {
-        "now": {"internal-ops": "0.9"},
-        "after": {"internal-ops": "1", "eu-customers": "0.05"},
+        "now": [{"segment": "internal-ops", "share": "0.9"}],
+        "after": wider,
     }
     assert [(each["guard"], each["verdict"]) for each in evidence["criteria"]] == [
         ("cost-inside", "holding")
@@ -262,7 +266,10 @@ def test_after_a_narrow_the_present_stage_is_asked_for_in_full(ripe: Rollout) ->
 
     request = expansion_asked(ripe)
 
-    assert (request.stage, request.exposed["eu-customers"]) == (2, "0.05")
+    assert (request.stage, request.exposed[1]) == (
+        2,
+        {"segment": "eu-customers", "share": "0.05"},
+    )
     assert request.evidence["stage"]["again"] is True
 
 
@@ -526,6 +533,7 @@ def test_the_start_widens_restarts_the_bake_and_tells(ripe: Rollout) -> None:
     assert entry.data["exposed_before"] == {"internal-ops": "0.9"}
     assert (entry.data["request"], entry.data["break_glass"]) == (request.pk, False)
     assert entry.data["exposure_version"] == request.exposure_version
+    assert request.exposure_version is not None
     document = ExposureVersion.objects.get(number=request.exposure_version).document
     assert "candidate:eu-customers" in document["flags"]["support-reply.draft"]["variants"]
     assert Mark.objects.latest("pk").text == (
