@@ -91,6 +91,25 @@ class Waiting:
     what: Literal["decide", "start", "review"]
 
 
+@dataclass(frozen=True, slots=True)
+class OpenReview:
+    """An expansion that one person started alone and nobody else has looked at since."""
+
+    request: int
+    rollout: str
+    workflow_name: str
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """What waits for one person, and every review that is open, whoever's it is to do."""
+
+    waiting: list[Waiting]
+    reviews: list[OpenReview]
+
+
 def request_rows(
     *,
     now: datetime,
@@ -119,22 +138,27 @@ def request_row(*, request_id: int, now: datetime) -> RequestRow | None:
     return None if request is None else _row(request, now)
 
 
-def waiting_for(principal: Principal) -> list[Waiting]:
-    """Return what waits for a person, the oldest first: nothing that somebody else has to do."""
+def outstanding(principal: Principal, *, workflow_ids: Iterable[int] | None) -> Outstanding:
+    """Return what is still to be done in these workflows (None: all), the oldest first."""
     found = ExpansionRequest.objects.filter(Q(state__in=OPEN_STATES) | _REVIEW_OPEN)
-    waiting = []
-    for request in found.select_related("rollout").prefetch_related("decisions").order_by("pk"):
-        if (what := _waits_for(request, principal)) is not None:
-            waiting.append(Waiting(request.pk, request.rollout.slug, what))
-    return waiting
-
-
-def reviews_open(*, workflow_ids: Iterable[int] | None, now: datetime) -> list[RequestRow]:
-    """Return the expansions that were started by break-glass and that nobody has reviewed."""
-    found = _requests().filter(_REVIEW_OPEN)
     if workflow_ids is not None:
         found = found.filter(rollout__workflow__in=list(workflow_ids))
-    return [_row(request, now) for request in found.order_by("pk")]
+    found = found.select_related("rollout__workflow", "requested_by")
+    waiting, reviews = [], []
+    for request in found.prefetch_related("decisions").order_by("pk"):
+        if (what := _waits_for(request, principal)) is not None:
+            waiting.append(Waiting(request.pk, request.rollout.slug, what))
+        if request.state == RequestState.STARTED:
+            reviews.append(
+                OpenReview(
+                    request=request.pk,
+                    rollout=request.rollout.slug,
+                    workflow_name=request.rollout.workflow.name,
+                    by=request.requested_by.shown_name,
+                    at=request.state_at,
+                )
+            )
+    return Outstanding(waiting, reviews)
 
 
 def _waits_for(

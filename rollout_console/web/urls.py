@@ -1,6 +1,6 @@
 from django.urls import path
 
-from rollout_console.web import alerts, audit, contain, login, overview, rollouts
+from rollout_console.web import alerts, audit, contain, expansions, login, overview, rollouts
 
 app_name = "web"
 
@@ -16,6 +16,20 @@ urlpatterns = [
     path("rollouts/<str:slug>/ready/", rollouts.ready, name="ready"),
     path("rollouts/<str:slug>/go-live/", rollouts.go_live, name="go_live"),
     path("rollouts/<str:slug>/contain/<str:action>/", contain.contain, name="contain"),
+    path("rollouts/<str:slug>/expand/", expansions.expand, name="expand"),
+    path("approvals/", expansions.approvals, name="approvals"),
+    path("approvals/expansions/<int:request_id>/", expansions.expansion, name="expansion"),
+    path(
+        "approvals/expansions/<int:request_id>/decide/",
+        expansions.decide,
+        name="expansion_decide",
+    ),
+    path("approvals/expansions/<int:request_id>/start/", expansions.start, name="expansion_start"),
+    path(
+        "approvals/expansions/<int:request_id>/review/",
+        expansions.review,
+        name="expansion_review",
+    ),
     path("alerts/", alerts.alerts, name="alerts"),
     path("alerts/<int:alert_id>/", alerts.alert, name="alert"),
     path("alerts/<int:alert_id>/ack/", alerts.acknowledge, name="alert_ack"),

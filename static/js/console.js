@@ -75,7 +75,7 @@
   });
 
   // --- keyboard: letters open a form or a page; none commits ---
-  var places = { o: '/', a: '/alerts/', l: '/audit/' };
+  var places = { o: '/', a: '/alerts/', p: '/approvals/', l: '/audit/' };
   var going = 0;
   function rows() { return Array.prototype.slice.call(document.querySelectorAll('[data-row-link]')); }
   function step(by) {

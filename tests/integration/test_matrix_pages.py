@@ -8,13 +8,16 @@ from typing import Any, Final
 import pytest
 from django.test import Client
 from django.urls import URLPattern, reverse
+from django.utils import timezone
 
 from approvals.authority.matrix import MATRIX, Role, Verb
+from approvals.expansions.models import Decision, ExpansionRequest
+from approvals.expansions.services import expansion_break_glass
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.web import urls
 from rollout_console.web.contain import OFFERED
-from tests.factories import person, rollout_at
+from tests.factories import expansion_approved, person, principal, ripen, rollout_at
 from tests.matrix import live, logged_in, undone, written
 
 __all__ = ["live"]
@@ -22,6 +25,7 @@ __all__ = ["live"]
 LIVE: Final = "support-reply-2026.11.2"
 DRAFT: Final = "contract-summary-2026.11.2"
 READY: Final = "claims-intake-2026.11.2"
+RIPE: Final = "order-status-2026.11.2"
 PRESS: Final = {"reason": "precaution", "key": "k-1"}
 
 # Name of the address → [(arguments, verbs of which one is enough, form)].
@@ -31,6 +35,23 @@ FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, st
     "contain": [
         ({"slug": LIVE, "action": action}, (Verb(action),), dict(PRESS)) for action in OFFERED
     ],
+    "expand": [
+        ({"slug": RIPE}, (Verb.EXPANSION_REQUEST,), {}),
+        (
+            {"slug": RIPE},
+            (Verb.EXPANSION_START,),
+            {"break_glass": "1", "reason": "Stable is down.", "confirm": "yes"},
+        ),
+    ],
+    "expansion_decide": [
+        (
+            {"request_id": 1},
+            (Verb.EXPANSION_APPROVE,),
+            {"decision": "reject", "reason": "not yet", "digest": "DIGEST"},
+        )
+    ],
+    "expansion_start": [({"request_id": 2}, (Verb.EXPANSION_START,), {})],
+    "expansion_review": [({"request_id": 3}, (Verb.EXPANSION_APPROVE,), {"note": "Right."})],
     "alert_ack": [({"alert_id": 1}, (Verb.ALERT_ACKNOWLEDGE,), {})],
     "alert_hold": [({"alert_id": 1}, (Verb.ALERT_HOLD,), {"seconds": "30", "reason": "looking"})],
     "alert_resolve": [({"alert_id": 1}, (Verb.ALERT_RESOLVE,), {"was_right": "no"})],
@@ -38,7 +59,7 @@ FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, st
 # What anybody may do with a session of their own.
 OWN: Final = {"login", "logout"}
 # Whatever an address takes; one that reads takes no form, and has to change nothing.
-ARGUMENTS: Final = {"slug": LIVE, "action": "pause", "alert_id": 1}
+ARGUMENTS: Final = {"slug": LIVE, "action": "pause", "alert_id": 1, "request_id": 1}
 
 CASES: Final = [
     (name, arguments, verbs, form)
@@ -49,10 +70,37 @@ CASES: Final = [
 
 @pytest.fixture
 def scene(live: Rollout) -> Rollout:
-    """The live rollout with its alert, and beside it a draft and a ready one."""
+    """The live rollout with its alert and a request; a draft, a ready one, and three that widen.
+
+    Request 1 waits for its decision, 2 for its start, 3 for its review.
+    """
     rollout_at(RolloutState.DRAFT, workflow="contract-summary")
     rollout_at(RolloutState.READY, workflow="claims-intake")
+    ripe = [
+        rollout_at(RolloutState.LIVE, workflow=workflow)
+        for workflow in ("order-status", "ticket-triage", "invoice-coding")
+    ]
+    for rollout in ripe:
+        ripen(rollout)
+    approved = expansion_approved(ripe[1])
+    ExpansionRequest.objects.filter(pk=approved.pk).update(id=2)
+    Decision.objects.filter(request=approved.pk).update(request=2)
+    alone = expansion_break_glass(
+        slug=ripe[2].slug,
+        reason="Stable is down.",
+        confirm=True,
+        principal=principal("owner"),
+        now=timezone.now(),
+    )
+    ExpansionRequest.objects.filter(pk=alone.pk).update(id=3)
     return live
+
+
+def filled(form: dict[str, str]) -> dict[str, str]:
+    """Return a form with what only the scene knows."""
+    if form.get("digest") != "DIGEST":
+        return form
+    return {**form, "digest": ExpansionRequest.objects.get(pk=1).digest}
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -63,7 +111,7 @@ def test_a_role_changes_only_what_it_may(scene: Rollout, role: Role) -> None:
 
     for name, arguments, verbs, form in CASES:
         with undone():
-            response = client.post(reverse(f"web:{name}", kwargs=arguments), form)
+            response = client.post(reverse(f"web:{name}", kwargs=arguments), filled(form))
 
             changed = written() != before
             may = any(role in MATRIX[verb] for verb in verbs)
@@ -74,7 +122,7 @@ def test_nobody_else_changes_anything(scene: Rollout) -> None:
     before = written()
     for client in (Client(), logged_in("outsider"), logged_in("owner", enforce_csrf_checks=True)):
         for name, arguments, _, form in CASES:
-            response = client.post(reverse(f"web:{name}", kwargs=arguments), form)
+            response = client.post(reverse(f"web:{name}", kwargs=arguments), filled(form))
 
             assert response.status_code in (302, 403, 404), (name, response.status_code)
             assert written() == before, name
