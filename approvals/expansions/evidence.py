@@ -286,7 +286,6 @@ def _said(row: VerdictRow, now: datetime) -> Said:
         age_s = max(0.0, (now - datetime.fromisoformat(at)).total_seconds())
     return Said(
         guard=row.guard,
-        title=row.title,
         word=row.verdict,
         sentence=row.sentence,
         needs=_needs(row.needs_runs, row.needs_s),

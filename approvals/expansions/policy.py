@@ -1,5 +1,6 @@
 """When exposure may be widened and by whose word, as values. Pure: no Django."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,7 +39,6 @@ class Said:
     """What a guard says: its word, why, about how much more it needs, and how old that is."""
 
     guard: str
-    title: str
     word: str
     sentence: str
     needs: str
@@ -271,7 +271,7 @@ def _triggers(facts: Facts) -> list[Precondition]:
         found.append(
             Precondition(
                 f"trigger:{said.guard}",
-                f"{said.title} has not tripped",
+                f"Trigger {said.guard} has not tripped",
                 met,
                 detail,
                 kind,  # type: ignore[arg-type]  # one of the two words, chosen above
@@ -293,7 +293,7 @@ def _criteria(facts: Facts) -> list[Precondition]:
         found.append(
             Precondition(
                 f"criterion:{said.guard}",
-                f"{said.title} holds",
+                f"Criterion {said.guard} holds",
                 met,
                 detail if met else f"{said.word.capitalize()}: {detail}",
                 "known" if said.word == "failing" else "waiting",
@@ -320,8 +320,8 @@ def _unread(said: Said) -> str:
 
 
 def _span(seconds: float) -> str:
-    """Return a length of time in one unit, rounded up where something is still to wait for."""
+    """Return a length of time in one unit; seconds are rounded up, so that 0 is over."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"
+    return f"{math.ceil(seconds)} s"

@@ -28,8 +28,8 @@ from signals.guards.decide import Word
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 RUNG = NextRung(2, {"internal": Decimal(1)}, again=False)
-HOLDS = Said("cost", "Cost per task", "holding", "It costs $0.03.", "", 3.0)
-QUIET = Said("slow", "Latency", "quiet", "It takes 2 s.", "", 1.0)
+HOLDS = Said("cost", "holding", "It costs $0.03.", "", 3.0)
+QUIET = Said("slow", "quiet", "It takes 2 s.", "", 1.0)
 RIPE = Facts(
     state=RolloutState.LIVE,
     rung=RUNG,
@@ -100,7 +100,7 @@ def test_what_is_missing_says_what_it_needs() -> None:
     open_ = replace(HOLDS, word="undecided", sentence="n 12.", needs="Needs about 38 more runs.")
     (said,) = missing(preconditions(replace(RIPE, criteria=(open_,))))
     assert (said.title, said.detail) == (
-        "Cost per task holds",
+        "Criterion cost holds",
         "Undecided: n 12. Needs about 38 more runs.",
     )
 

@@ -257,7 +257,7 @@ def request_view(*, request_id: int, principal: Principal, now: datetime) -> Req
         after=_reach_of(evidence, "after"),
         criteria=[_evidence(each, says_now) for each in evidence["criteria"]],
         triggers=[_evidence(each, says_now) for each in evidence["triggers"]],
-        slots=_slots(row),
+        slots=_slots(row, yours=row.open and not note),
         changes=[
             {
                 **each,
@@ -332,7 +332,7 @@ def _decide_note(
     return ""
 
 
-def _slots(row: RequestRow) -> list[Slot]:
+def _slots(row: RequestRow, *, yours: bool) -> list[Slot]:
     slots = [
         Slot(
             person=each.person,
@@ -344,7 +344,8 @@ def _slots(row: RequestRow) -> list[Slot]:
     ]
     if row.state is RequestState.PENDING and not row.for_break_glass:
         open_slots = row.approvals_needed - row.approvals
-        slots += [Slot("An approver", EXPANSIONS["pending"], None, "")] * open_slots
+        who = "An approver (you, or a colleague)" if yours else "An approver"
+        slots += [Slot(who, EXPANSIONS["pending"], None, "")] * open_slots
     return slots
 
 
