@@ -31,12 +31,14 @@ from approvals.expansions.services import (
 )
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import ActionRoute, Release, Segment, WorkflowPath
+from rollout_console.containment.expand import NotWider, rollout_widen
 from rollout_console.containment.lifecycle import VersionMoved
 from rollout_console.containment.work import KEEPER, work_once
 from rollout_console.core.canonical import digest
 from rollout_console.core.errors import InvalidInput, NotFound
 from rollout_console.core.models import OutboxEvent
 from rollout_console.exposure.models import ExposureVersion
+from rollout_console.rollouts.ladder import NextRung
 from rollout_console.rollouts.models import Mark, PathMode, PlanVersion, Rollout
 from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
@@ -590,6 +592,32 @@ def test_criteria_are_read_again_at_the_start(ripe: Rollout) -> None:
     assert request.state == "approved"
     Guard.objects.filter(slug="cost-inside").update(min_n=20)
     assert start(request).state == "started"
+
+
+@pytest.mark.parametrize(
+    ("state", "wider"),
+    [
+        (RolloutState.LIVE, {"internal-ops": Decimal("0.8"), "eu-customers": Decimal(1)}),
+        (RolloutState.LIVE, {"eu-customers": Decimal(1)}),
+        (RolloutState.PAUSED, {"internal-ops": Decimal(1), "eu-customers": Decimal("0.05")}),
+    ],
+)
+def test_widening_itself_never_drops_anybody_and_only_while_live(
+    state: RolloutState, wider: dict[str, Decimal]
+) -> None:
+    rollout = rollout_at(state)
+    before = written()
+
+    with pytest.raises(NotWider):
+        rollout_widen(
+            rollout,
+            rung=NextRung(2, wider, again=False),
+            principal=principal("owner"),
+            now=timezone.now(),
+        )
+
+    assert exposed(rollout) == {"internal-ops": Decimal("0.9")}
+    assert written() == before
 
 
 # --- Break-glass ---
