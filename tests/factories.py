@@ -94,11 +94,17 @@ def contain(rollout: Rollout, action: str, **fields: Any) -> Outcome:
     )
 
 
-def rollout_at(state: RolloutState, *, workflow: str = "support-reply", **rollout: Any) -> Rollout:
+def rollout_at(
+    state: RolloutState,
+    *,
+    workflow: str = "support-reply",
+    document: dict[str, Any] | None = None,
+    **rollout: Any,
+) -> Rollout:
     """Apply a plan and walk its rollout to `state` through the services, so that no test starts
     somewhere impossible."""
     people()
-    document = plan_document(workflow, **rollout)
+    document = document or plan_document(workflow, **rollout)
     plan_apply_and_publish(document=document, text="", principal=SYSTEM, now=timezone.now())
     found = Rollout.objects.get(slug=document["rollout"]["slug"])
     if state is RolloutState.DRAFT:

@@ -2,12 +2,12 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from approvals.authority.matrix import MATRIX, Role, Scope, Verb, person_may, service_may
 from approvals.authority.models import ApiToken, Membership
@@ -132,13 +132,32 @@ def people_who_can(verb: Verb, workflow: Workflow) -> list[Person]:
         people.append(workflow.owner)
     if Role.DEPUTY in roles:
         people.append(workflow.deputy)
-    members = (
+    people.extend(_members(roles, workflow))
+    return list(dict.fromkeys(people))
+
+
+def _members(roles: Collection[Role], workflow: Workflow) -> QuerySet[Person]:
+    return (
         Person.objects.filter(memberships__role__in=roles, is_active=True)
         .filter(Q(memberships__workflow=workflow) | Q(memberships__workflow=None))
         .distinct()
         .order_by("username")
     )
-    return list(dict.fromkeys([*people, *members]))
+
+
+def people_in_role(name: str, workflow: Workflow) -> list[str]:
+    """Return the names of people whom a step of the escalation ladder tells.
+
+    A step names a role, or a person by user name.
+    """
+    if name not in {role.value for role in Role}:
+        person = Person.objects.filter(username=name, is_active=True).first()
+        return [] if person is None else [person.shown_name]
+    if name == Role.OWNER:
+        return [workflow.owner.shown_name]
+    if name == Role.DEPUTY:
+        return [workflow.deputy.shown_name]
+    return [person.shown_name for person in _members(frozenset({Role(name)}), workflow)]
 
 
 def require(principal: Principal, verb: Verb, workflow: Workflow) -> None:

@@ -49,7 +49,7 @@ from approvals.expansions.models import Decision, ExpansionRequest
 from approvals.expansions.policy import Precondition, RequestState
 from rollout_console.catalog.models import Workflow
 from rollout_console.containment.expand import rollout_widen
-from rollout_console.containment.lifecycle import VersionMoved
+from rollout_console.containment.services import VersionMoved
 from rollout_console.core.canonical import digest as digest_of
 from rollout_console.core.errors import InvalidInput, NotFound
 from rollout_console.rollouts.models import Rollout

@@ -1,6 +1,7 @@
 """What changes something: plans, releases, steps of a rollout, containment, alerts."""
 
 from dataclasses import asdict
+from decimal import Decimal
 from typing import Any, Final
 
 from drf_spectacular.types import OpenApiTypes
@@ -16,8 +17,9 @@ from rollout_console.api.access import ApiView, body_read
 from rollout_console.api.fields import Body
 from rollout_console.api.rows import alert_dict, change_dict
 from rollout_console.catalog.models import Workflow
-from rollout_console.containment import lifecycle, policy
-from rollout_console.containment.services import ActionNotAvailable, rollout_contain
+from rollout_console.containment import lifecycle
+from rollout_console.containment.services import contain_permit, rollout_contain
+from rollout_console.containment.targets import Press
 from rollout_console.core.errors import InvalidInput, NotFound
 from rollout_console.exposure.services import current_number
 from rollout_console.rollouts import services as rollouts
@@ -162,16 +164,20 @@ class GoLiveView(ApiView):
 
 class CompleteView(ApiView):
     @extend_schema(
-        summary="Complete a rollout; not available yet",
+        summary="Confirm that the candidate becomes stable; takes the owner and an approver",
         request=bodies.StepIn,
         responses={200: bodies.StepOut, 202: bodies.WaitingOut},
     )
     def post(self, request: Request, slug: str) -> Response:
         _permit(self, slug, Verb.COMPLETE, Verb.COMPLETE_CONFIRM)
-        _checked(bodies.StepIn, request)
-        raise ActionNotAvailable(
-            "Completing a rollout cannot be done here yet: it needs the whole ladder, and the "
-            "stages after the first arrive with expansions."
+        told = _checked(bodies.StepIn, request)
+        return _step(
+            lifecycle.rollout_complete(
+                slug=slug,
+                principal=self.principal,
+                now=self.now,
+                expected_version=told.get("expected_version"),
+            )
         )
 
 
@@ -204,30 +210,29 @@ class ContainmentView(ApiView):
                 description="1 to 200 characters; the same key gets the same outcome.",
             )
         ],
-        responses={200: bodies.OutcomeOut},
+        responses={200: bodies.OutcomeOut, 202: bodies.OutcomeWaitingOut},
     )
     def post(self, request: Request, slug: str) -> Response:
         rollout = _found(self, slug)
         told = _checked(bodies.ContainmentIn, request)
         action = told["action"]
-        require(self.principal, Verb(action), rollout.workflow)
-        key = _key(request)
-        if action not in policy.ACTIONS:
-            raise ActionNotAvailable(
-                f"“{action}” cannot be done here yet; available: {', '.join(policy.ACTIONS)}."
-            )
+        contain_permit(self.principal, action, rollout.workflow)
         outcome = rollout_contain(
             slug=slug,
             action=action,
             reason_code=told["reason"]["code"],
             note=told["reason"]["note"],
             principal=self.principal,
-            key=key,
+            key=_key(request),
             now=self.now,
             expected_version=told.get("expected_version"),
-            body=_plain(request.data),
+            press=_press(told),
         )
-        return Response(asdict(outcome))
+        answer = asdict(outcome)
+        if outcome.waiting_for:
+            return Response(answer, status=202)
+        del answer["waiting_for"]
+        return Response(answer)
 
 
 class AlertStepView(ApiView):
@@ -379,5 +384,14 @@ def _named(document: Any) -> str | None:
     return slug if isinstance(slug, str) else None
 
 
-def _plain(data: Any) -> Any:
-    return dict(data) if isinstance(data, dict) else data
+def _press(told: dict[str, Any]) -> Press:
+    def several(name: str) -> tuple[str, ...] | None:
+        return tuple(told[name]) if name in told else None
+
+    return Press(
+        segments=several("segments"),
+        share=Decimal(str(told["share"])) if "share" in told else None,
+        paths=several("paths"),
+        mode=told.get("mode"),
+        action_route=told.get("action_route"),
+    )

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from rollout_console.catalog.models import ReleaseChange, Workflow, WorkflowPath
+from rollout_console.containment.policy import safest
+from rollout_console.exposure.compile import tightest
 from rollout_console.rollouts.models import Rollout
 from signals.alerts.models import Alert, AlertState
 from signals.alerts.selectors import AlertRow
@@ -67,10 +69,8 @@ def rollout_dicts(rollouts: Sequence[Rollout], *, now: datetime) -> list[dict[st
                 }
                 for row in sorted(rollout.exposed.all(), key=lambda row: row.pk)
             ],
-            "modes": {row.path.slug: "normal" for row in rollout.rollout_paths.all()},
-            "actions": {
-                route.slug: route.default for route in rollout.workflow.action_routes.all()
-            },
+            "modes": _modes(rollout),
+            "actions": _actions(rollout),
             "changes": changes[rollout.candidate_id],
             "owner": rollout.workflow.owner.username,
             "deputy": rollout.workflow.deputy.username,
@@ -86,8 +86,35 @@ def rollouts_whole() -> Any:
     return Rollout.objects.select_related(
         "workflow__owner", "workflow__deputy", "candidate", "stable"
     ).prefetch_related(
-        "stages", "exposed__segment", "rollout_paths__path", "workflow__action_routes"
+        "stages",
+        "exposed__segment",
+        "modes",
+        "rollout_paths__path__restrictions",
+        "workflow__action_routes",
     )
+
+
+def _modes(rollout: Rollout) -> dict[str, str]:
+    """Return by path the mode it is in; where its segments differ, the safest of them."""
+    held: dict[int, list[str]] = defaultdict(list)
+    for row in rollout.modes.all():
+        held[row.path_id].append(row.mode)
+    return {
+        row.path.slug: safest(held[row.path_id] or ["normal"])
+        for row in rollout.rollout_paths.all()
+    }
+
+
+def _actions(rollout: Rollout) -> dict[str, str]:
+    """Return by action route its state as set; where paths or segments differ, the tightest."""
+    held: dict[int, list[str]] = defaultdict(list)
+    for row in rollout.rollout_paths.all():
+        for restriction in row.path.restrictions.all():
+            held[restriction.action_route_id].append(restriction.state)
+    return {
+        route.slug: tightest([route.default, *held[route.pk]])
+        for route in rollout.workflow.action_routes.all()
+    }
 
 
 def change_dict(change: ReleaseChange) -> dict[str, str]:

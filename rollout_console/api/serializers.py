@@ -345,6 +345,10 @@ class OutcomeOut(StepOut):
     changed_meanwhile = serializers.ListField(child=serializers.CharField())
 
 
+class OutcomeWaitingOut(OutcomeOut):
+    waiting_for = serializers.ListField(child=serializers.CharField())
+
+
 class DecisionOut(Out):
     person = serializers.CharField()
     decision = serializers.ChoiceField(["approve", "reject"])

@@ -9,7 +9,6 @@ from rollout_console.core.errors import DomainError
 from rollout_console.rollouts.ladder import NextRung, is_subset
 from rollout_console.rollouts.models import ExposedSegment, Rollout
 from rollout_console.rollouts.states import RolloutState
-from signals.guards.services import criteria_restart
 
 
 class NotWider(DomainError):
@@ -28,7 +27,7 @@ def rollout_widen(
     reason: dict[str, str] | None = None,
     data: dict[str, Any] | None = None,
 ) -> int:
-    """Expose a rung in the caller's transaction, on a locked rollout, and start a fresh bake.
+    """Expose a rung in the caller's transaction, on a locked rollout; a fresh bake starts.
 
     Who may, and on what evidence, is the caller's to know. Returns the exposure version that
     serves it.
@@ -56,8 +55,6 @@ def rollout_widen(
     from_stage = rollout.stage
     rollout.stage = rung.position
     rollout.stage_at = now
-    rollout.bake_from = now
-    criteria_restart(rollout_slug=rollout.slug, now=now)
     exposed = {slug: format(share.normalize(), "f") for slug, share in rung.exposed.items()}
     words = " + ".join(f"{slug} {float(share):.1%}" for slug, share in rung.exposed.items())
     return rollout_changed(

@@ -1,34 +1,46 @@
 """The steps of a rollout that change exposure and are not containment."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from django.db import transaction
 
 from approvals.authority.matrix import Role, Verb
-from approvals.authority.principals import NotAllowed, Principal, require, who_can
-from rollout_console.containment.services import MoveRefused, exposure_end, rollout_changed
+from approvals.authority.principals import Principal, require
+from rollout_console.containment.changes import exposed_set, stage_sets
+from rollout_console.containment.confirm import Side, half_confirm, sides_check
+from rollout_console.containment.services import (
+    MoveRefused,
+    VersionMoved,
+    exposure_end,
+    rollout_changed,
+)
 from rollout_console.core.errors import DomainError, InvalidInput, NotFound
 from rollout_console.exposure.services import current_number, version_publish
 from rollout_console.rollouts import locks
-from rollout_console.rollouts.models import Confirmation, ExposedSegment, Rollout
+from rollout_console.rollouts.models import ExposedSegment, Rollout, StageSegment
 from rollout_console.rollouts.services import PlanResult, plan_apply
 from rollout_console.rollouts.states import MoveNotAllowed, RolloutState, next_move
+from signals.alerts.services import tripped_since
+from signals.guards.selectors import VerdictRow, verdict_rows
 from signals.guards.services import guards_arm
 
-CONFIRMATION_S: Final = 15 * 60
+_GO_LIVE: Final = (
+    Side(Role.OWNER.value, Verb.GO_LIVE),
+    Side(Role.APPROVER.value, Verb.GO_LIVE_CONFIRM),
+)
+_COMPLETE: Final = (
+    Side(Role.OWNER.value, Verb.COMPLETE),
+    Side(Role.APPROVER.value, Verb.COMPLETE_CONFIRM),
+)
 
 
-class VersionMoved(DomainError):
-    code = "version-moved"
-    title = "The rollout changed meanwhile"
+class NotComplete(DomainError):
+    """Something is missing before a candidate may become the stable release; `missing` says it."""
 
-
-class SecondPersonNeeded(DomainError):
-    code = "second-person-needed"
-    title = "A second person must confirm"
-    status = 403
+    code = "not-complete"
+    title = "Not everything holds yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,50 +88,70 @@ def rollout_go_live(
         NotFound, NotAllowed, SecondPersonNeeded, VersionMoved, MoveRefused.
     """
     rollout = _locked(slug, principal)
-    workflow = rollout.workflow
-    as_owner = principal.may(Verb.GO_LIVE, workflow.pk)
-    as_approver = principal.may(Verb.GO_LIVE_CONFIRM, workflow.pk)
-    if principal.person_id is None or not (as_owner or as_approver):
-        names = [*who_can(Verb.GO_LIVE, workflow), *who_can(Verb.GO_LIVE_CONFIRM, workflow)]
-        raise NotAllowed(
-            f"Going live in {workflow.name} takes its owner and an approver: {', '.join(names)}.",
-            who_can=names,
-        )
+    sides_check(rollout, principal, _GO_LIVE, step="Going live")
     if rollout.state == RolloutState.LIVE:
         return _outcome(rollout)
     _move_check(rollout, "go_live")
-    if expected_version is not None and expected_version != rollout.version:
-        raise VersionMoved(
-            f"You saw version {expected_version}, it is {rollout.version} now: read it again.",
-            version=rollout.version,
+    _version_check(rollout, expected_version)
+    halves = half_confirm(rollout, verb="go_live", sides=_GO_LIVE, principal=principal, now=now)
+    if halves.waiting_for:
+        return _outcome(rollout, waiting_for=halves.waiting_for)
+    return _go_live(rollout, people=halves.people, principal=principal, now=now)
+
+
+@transaction.atomic
+def rollout_complete(
+    *, slug: str, principal: Principal, now: datetime, expected_version: int | None = None
+) -> StepOutcome:
+    """Confirm that the candidate becomes the paths' stable release; owner and approver together.
+
+    It takes the last stage in full, which has to be everybody; nothing tripped; every criterion
+    holding. Confirming again what is completed changes nothing.
+
+    Raises:
+        NotFound, NotAllowed, InvalidInput, SecondPersonNeeded, VersionMoved, MoveRefused,
+        NotComplete.
+    """
+    rollout = _locked(slug, principal)
+    sides_check(rollout, principal, _COMPLETE, step="Completing")
+    if rollout.state == RolloutState.COMPLETED:
+        return _outcome(rollout)
+    _move_check(rollout, "complete")
+    if expected_version is None:
+        raise InvalidInput(
+            "To complete, say the version that you saw.",
+            errors=[{"pointer": "/expected_version", "detail": "Send the rollout's version."}],
         )
-    held = {
-        confirmation.role: confirmation.person_id
-        for confirmation in rollout.confirmations.filter(
-            verb="go_live", version=rollout.version, expires_at__gt=now
+    _version_check(rollout, expected_version)
+    missing = complete_missing(rollout, now=now)
+    if missing:
+        raise NotComplete(f"Not yet: {'; '.join(missing)}.", missing=missing)
+    halves = half_confirm(rollout, verb="complete", sides=_COMPLETE, principal=principal, now=now)
+    if halves.waiting_for:
+        return _outcome(rollout, waiting_for=halves.waiting_for)
+    return _complete(rollout, people=halves.people, principal=principal, now=now)
+
+
+def complete_missing(rollout: Rollout, *, now: datetime) -> list[str]:
+    """Return in words what keeps a live rollout from being completed."""
+    missing = []
+    stages = stage_sets(rollout)
+    if rollout.stage < len(stages):
+        missing.append(f"it is on stage {rollout.stage} of {len(stages)}")
+    elif exposed_set(rollout) != stages[-1]:
+        missing.append("containment took some of the last stage away")
+    if not _serves_everybody(rollout):
+        missing.append(
+            "its last stage is not everybody: add a stage with a segment whose rule is `true`, at"
+            " share 1, and expand to it"
         )
-    }
-    mine = [role for role, person_id in held.items() if person_id == principal.person_id]
-    if not mine:
-        role = _role_to_confirm(held, as_owner=as_owner, as_approver=as_approver)
-        if role is None:
-            names = who_can(Verb.GO_LIVE_CONFIRM if Role.OWNER in held else Verb.GO_LIVE, workflow)
-            raise SecondPersonNeeded(
-                f"Your side has confirmed already; now it takes: {', '.join(names)}.",
-                who_can=names,
-            )
-        Confirmation.objects.update_or_create(
-            rollout=rollout,
-            verb="go_live",
-            version=rollout.version,
-            person_id=principal.person_id,
-            defaults={"role": role, "expires_at": now + timedelta(seconds=CONFIRMATION_S)},
-        )
-        held[role] = principal.person_id
-    waiting = [role.value for role in (Role.OWNER, Role.APPROVER) if role not in held]
-    if waiting:
-        return _outcome(rollout, waiting_for=waiting)
-    return _go_live(rollout, principal=principal, now=now)
+    if rollout.modes.exists():
+        missing.append("a fallback is in force")
+    if tripped_since(rollout_slug=rollout.slug, since=now):
+        missing.append("a trigger is tripped")
+    open_criteria = [row for row in _criteria(rollout, now) if row.verdict != "holding"]
+    missing += [f"{row.guard} is {row.verdict}: {row.sentence}" for row in open_criteria]
+    return missing
 
 
 @transaction.atomic
@@ -142,6 +174,7 @@ def rollout_abandon(
             errors=[{"pointer": "/findings", "detail": "Write the findings."}],
         )
     _move_check(rollout, "abandon")
+    rollout.findings = findings
     exposure_end(rollout, state=RolloutState.ABANDONED, now=now)
     number = rollout_changed(
         rollout,
@@ -154,21 +187,20 @@ def rollout_abandon(
     return _outcome(rollout, exposure_version=number)
 
 
-def _go_live(rollout: Rollout, *, principal: Principal, now: datetime) -> StepOutcome:
+def _go_live(
+    rollout: Rollout, *, people: list[str], principal: Principal, now: datetime
+) -> StepOutcome:
     first = rollout.stages.get(position=1)
     segments = list(first.segments.select_related("segment").order_by("position"))
     rollout.state = _move_check(rollout, "go_live")
     rollout.stage = 1
     rollout.stage_at = now
     rollout.live_at = now
-    rollout.bake_from = now
     ExposedSegment.objects.bulk_create(
         ExposedSegment(rollout=rollout, segment=row.segment, share=row.share) for row in segments
     )
     guards_arm(rollout_slug=rollout.slug, now=now)
     exposed = " + ".join(f"{row.segment.name} {row.share:.1%}" for row in segments)
-    confirmed = rollout.confirmations.filter(verb="go_live", version=rollout.version)
-    people = sorted(confirmed.values_list("person__username", flat=True))
     number = rollout_changed(
         rollout,
         action="rollout.went_live",
@@ -179,6 +211,49 @@ def _go_live(rollout: Rollout, *, principal: Principal, now: datetime) -> StepOu
         data={"confirmed_by": people},
     )
     return _outcome(rollout, exposure_version=number)
+
+
+def _complete(
+    rollout: Rollout, *, people: list[str], principal: Principal, now: datetime
+) -> StepOutcome:
+    for row in rollout.rollout_paths.select_related("path").order_by("path_id"):
+        row.path.stable = rollout.candidate
+        # What still reports the candidate is the stable arm from now on.
+        row.path.candidate = None
+        row.path.save(update_fields=["stable", "candidate"])
+    exposure_end(rollout, state=RolloutState.COMPLETED, now=now)
+    number = rollout_changed(
+        rollout,
+        action="rollout.completed",
+        principal=principal,
+        now=now,
+        mark=f"{rollout.candidate.version} completed: stable for everybody",
+        mark_kind="release",
+        data={"confirmed_by": people, "stable": rollout.candidate.version},
+    )
+    return _outcome(rollout, exposure_version=number)
+
+
+def _criteria(rollout: Rollout, now: datetime) -> list[VerdictRow]:
+    return [row for row in verdict_rows([rollout.slug], now) if row.kind == "criterion"]
+
+
+def _serves_everybody(rollout: Rollout) -> bool:
+    """Whether the last stage exposes everybody: a segment of all contexts, whole."""
+    return StageSegment.objects.filter(
+        stage__rollout=rollout,
+        stage__position=rollout.stages.count(),
+        segment__rule=True,
+        share=1,
+    ).exists()
+
+
+def _version_check(rollout: Rollout, expected_version: int | None) -> None:
+    if expected_version is not None and expected_version != rollout.version:
+        raise VersionMoved(
+            f"You saw version {expected_version}, it is {rollout.version} now: read it again.",
+            version=rollout.version,
+        )
 
 
 def _locked(slug: str, principal: Principal) -> Rollout:
@@ -193,15 +268,6 @@ def _move_check(rollout: Rollout, verb: str) -> RolloutState:
         return next_move(RolloutState(rollout.state), verb).to
     except MoveNotAllowed as refusal:
         raise MoveRefused(str(refusal), state=str(rollout.state)) from refusal
-
-
-def _role_to_confirm(held: dict[str, int], *, as_owner: bool, as_approver: bool) -> Role | None:
-    """Return the half that this person can add, the owner's first, or None."""
-    if as_owner and Role.OWNER not in held:
-        return Role.OWNER
-    if as_approver and Role.APPROVER not in held:
-        return Role.APPROVER
-    return None
 
 
 def _outcome(

@@ -9,9 +9,9 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from rollout_console.containment.services import alerts_contain_due
+from rollout_console.containment.clock import clocks_run
 from rollout_console.core.heartbeats import heartbeat_record
-from signals.alerts.services import guards_watch
+from signals.alerts.services import alerts_half_time, guards_watch
 from signals.buckets.services import buckets_fold
 from signals.ingest.services import batches_drain
 
@@ -34,7 +34,8 @@ def work_once(*, name: str, periodic: bool) -> int:
     if drained == 0 and not periodic:
         return 0
     _step(guards_watch)
-    _step(alerts_contain_due)
+    _step(clocks_run)
+    _step(alerts_half_time)
     _step(buckets_fold)
     if periodic:
         for step in later_steps():

@@ -5,10 +5,14 @@ the bucket of (the rollout's salt, its targeting key) lies below the segment's s
 bucket in every segment and on every path, so that one person has one arm everywhere. Segments
 are tried by share, the largest first, so that somebody in two of them has the larger share:
 then widening keeps everybody, and narrowing removes and never adds.
+
+A context is answered as the first segment that it matches, in that segment's mode. An action
+route held tighter for a segment is held for everybody in it, whichever segment they are answered
+as: with several such segments, whoever is in one of them gets the tightest of all.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final, Literal
 
@@ -17,6 +21,8 @@ SCHEMA: Final = "https://flagd.dev/schema/v0/flags.json"
 # The same at every step, else a ramp would reshuffle people. Shares have five decimals.
 TOTAL_WEIGHT: Final = 100_000
 DEFAULT_VARIANT: Final = "stable"
+# Ends the name of a variant for contexts that a restriction of another segment holds too.
+TIGHT: Final = ":restricted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +45,32 @@ class SegmentShare:
 
 @dataclass(frozen=True, slots=True)
 class RolloutExposure:
-    """A live or paused rollout on one path, with the mode that its candidate is in there."""
+    """A live or paused rollout on one path, with the modes that its candidate is in there.
+
+    `modes` maps a segment's slug, or None for the whole path, to a mode.
+    """
 
     slug: str
     salt: str
     candidate: str
     segments: tuple[SegmentShare, ...]
-    mode: str = "normal"
+    modes: Mapping[str | None, str] = field(default_factory=dict)
+
+    def mode_in(self, segment: str) -> str:
+        """Return the mode of a segment: its own, else the path's, else normal."""
+        return self.modes.get(segment) or self.modes.get(None) or "normal"
+
+
+@dataclass(frozen=True, slots=True)
+class Restriction:
+    """Action routes held tighter than planned: route slug to `ask` or `deny`.
+
+    `segment` and its `rule` are None for the whole path.
+    """
+
+    segment: str | None
+    rule: Any
+    states: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +82,24 @@ class PathExposure:
     unreachable_mode: str
     fallbacks: Mapping[str, Any] = field(default_factory=dict)
     actions: tuple[ActionSetting, ...] = ()
+    restrictions: tuple[Restriction, ...] = ()
     rollout: RolloutExposure | None = None
 
     @property
     def flag_key(self) -> str:
         return f"{self.workflow}.{self.path}"
+
+    def actions_for(self, segments: Iterable[str | None]) -> dict[str, ActionSetting]:
+        """Return the action routes as set, restricted for the path and for `segments`."""
+        wanted = {None, *segments}
+        held = [each.states for each in self.restrictions if each.segment in wanted]
+        return {
+            action.slug: replace(
+                action,
+                state=tightest([action.state, *(states.get(action.slug, "") for states in held)]),
+            )
+            for action in self.actions
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +145,20 @@ RULE_ORDER: Final = (
 )
 
 
+# How tight an action route's state is.
+STRICTNESS: Final = {"": -1, "allow": 0, "ask": 1, "deny": 2}
+
+
+def tightest(states: Iterable[str]) -> str:
+    """Return the tightest of some states of one action route."""
+    return max(states, key=STRICTNESS.__getitem__)
+
+
+def state_in_mode(mode: str, action: ActionSetting) -> str:
+    """Return what becomes of an action route, as set, in a mode."""
+    return MODES[mode].actions.get((action.state, action.effect), action.state)
+
+
 def compile_document(state: ExposureState) -> dict[str, Any]:
     """Return the flagd document of `state`, without any version number."""
     return {
@@ -126,29 +178,35 @@ def document_numbered(document: Mapping[str, Any], number: int) -> dict[str, Any
     return {**document, "flags": flags, "metadata": metadata}
 
 
-def candidate_value(path: PathExposure, rollout: RolloutExposure, segment: str) -> dict[str, Any]:
-    """Return what an exposed context gets, in the mode that the rollout is in on this path."""
-    row = MODES[rollout.mode]
+def candidate_value(
+    path: PathExposure, rollout: RolloutExposure, segment: str, *, also: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return what a context gets that is exposed as `segment`, in the mode it is in.
+
+    `also` are further segments whose restrictions hold for it.
+    """
+    mode = rollout.mode_in(segment)
+    row = MODES[mode]
     if row.release == "stable" and path.stable is None:
         return {**_no_ai(path), "arm": "candidate", "segment": segment}
-    fallback = path.fallbacks.get(rollout.mode) or {}
+    fallback = path.fallbacks.get(mode) or {}
     release = {"as_normal": rollout.candidate, "stable": path.stable, "none": None}[row.release]
+    actions = path.actions_for([segment, *also])
     return {
         "release": release,
         "arm": "candidate",
-        "mode": rollout.mode,
+        "mode": mode,
         "route": fallback.get("route") if row.route else None,
         "settings": dict(fallback.get("settings") or {}) if row.settings else {},
-        "actions": {
-            action.slug: row.actions.get((action.state, action.effect), action.state)
-            for action in path.actions
-        },
+        "actions": {slug: state_in_mode(mode, action) for slug, action in actions.items()},
         "rules": _rules(path.fallbacks),
         "segment": segment,
     }
 
 
-def stable_value(path: PathExposure, segment: str | None = None) -> dict[str, Any]:
+def stable_value(
+    path: PathExposure, segment: str | None = None, *, also: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return what a context gets that is not exposed; `segment` is the one it was drawn from."""
     if path.stable is None:
         return {**_no_ai(path), "segment": segment}
@@ -158,7 +216,7 @@ def stable_value(path: PathExposure, segment: str | None = None) -> dict[str, An
         "mode": "normal",
         "route": None,
         "settings": {},
-        "actions": {action.slug: action.state for action in path.actions},
+        "actions": {s: action.state for s, action in path.actions_for([segment, *also]).items()},
         "rules": [],
         "segment": segment,
     }
@@ -195,22 +253,65 @@ def _flag(path: PathExposure) -> dict[str, Any]:
         "metadata": metadata,
     }
     rollout = path.rollout
-    if rollout is None or not rollout.segments:
+    segments: list[SegmentShare] = []
+    if rollout is not None and rollout.segments:
+        metadata["rollout"] = rollout.slug
+        segments = _largest_share_first(rollout.segments)
+    held = [each for each in path.restrictions if each.segment is not None]
+    if not segments and not held:
         return flag
-    metadata["rollout"] = rollout.slug
     chain: list[Any] = []
-    for segment in _largest_share_first(rollout.segments):
-        exposed = f"candidate:{segment.slug}"
-        variants[exposed] = candidate_value(path, rollout, segment.slug)
-        if segment.share >= 1:
-            chain += [segment.rule, exposed]
-            continue
-        drawn_out = f"stable:{segment.slug}"
-        variants[drawn_out] = stable_value(path, segment.slug)
-        chain += [segment.rule, _draw(rollout.salt, segment.share, exposed, drawn_out)]
+    for segment in segments:
+        assert rollout is not None
+        chain += [segment.rule, _entry(path, rollout, segment, held, variants)]
+    if held:
+        tight = f"{DEFAULT_VARIANT}{TIGHT}"
+        variants[tight] = stable_value(path, also=_names(held))
+        chain += [_in_any(held), tight]
     # Named, not left to the default: only a missing targeting key falls through to that.
     flag["targeting"] = {"if": [*chain, DEFAULT_VARIANT]}
     return flag
+
+
+def _entry(
+    path: PathExposure,
+    rollout: RolloutExposure,
+    segment: SegmentShare,
+    held: Sequence[Restriction],
+    variants: dict[str, Any],
+) -> Any:
+    """Return what is answered in a segment, and add its variants."""
+    others = [each for each in held if each.segment != segment.slug]
+    plain = _draw_of(path, rollout, segment, (), "", variants)
+    if not others:
+        return plain
+    tight = _draw_of(path, rollout, segment, _names(others), TIGHT, variants)
+    return {"if": [_in_any(others), tight, plain]}
+
+
+def _draw_of(
+    path: PathExposure,
+    rollout: RolloutExposure,
+    segment: SegmentShare,
+    also: Sequence[str],
+    mark: str,
+    variants: dict[str, Any],
+) -> Any:
+    exposed = f"candidate:{segment.slug}{mark}"
+    variants[exposed] = candidate_value(path, rollout, segment.slug, also=also)
+    if segment.share >= 1:
+        return exposed
+    drawn_out = f"stable:{segment.slug}{mark}"
+    variants[drawn_out] = stable_value(path, segment.slug, also=also)
+    return _draw(rollout.salt, segment.share, exposed, drawn_out)
+
+
+def _names(held: Iterable[Restriction]) -> list[str]:
+    return [each.segment for each in held if each.segment is not None]
+
+
+def _in_any(held: Sequence[Restriction]) -> Any:
+    return {"or": [each.rule for each in held]}
 
 
 def _largest_share_first(segments: Iterable[SegmentShare]) -> list[SegmentShare]:

@@ -1,8 +1,9 @@
 """Containing a rollout: one form, as a page and as a dialog, that needs Postgres alone."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final
 
 from django import forms
@@ -12,23 +13,35 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from approvals.authority.matrix import Verb
-from approvals.authority.principals import NotAllowed, require, who_can
+from approvals.authority.principals import NotAllowed
 from rollout_console.containment import policy
-from rollout_console.containment.selectors import BlastRadius, blast_radius
-from rollout_console.containment.services import Outcome, rollout_contain
+from rollout_console.containment.services import Outcome, contain_permit, rollout_contain
+from rollout_console.containment.targets import Press
 from rollout_console.core.errors import DomainError, NotFound
 from rollout_console.rollouts.models import Rollout
-from rollout_console.rollouts.states import MoveNotAllowed, RolloutState
-from rollout_console.web.drawing import ring_radii
+from rollout_console.rollouts.states import RolloutState
+from rollout_console.web.actions import DONE_WORDS, OFFERED, action_for
 from rollout_console.web.pages import ConsoleRequest, page, page_render
 from rollout_console.web.selectors.cockpit import rollout_get
-from rollout_console.web.selectors.rollouts import AlertRow, alert_rows
-from rollout_console.web.words import STATES, Shown, share_text
+from rollout_console.web.selectors.containing import (
+    EVERYWHERE,
+    ContainView,
+    Group,
+    contain_view,
+)
+from rollout_console.web.words import STATES
+
+_WHICH: Final = {
+    "segments": "Choose segments from the list.",
+    "paths": "Choose paths from the list.",
+    "place": "Choose where to clear it.",
+    "mode": "Choose a fallback mode.",
+    "action_route": "Choose an action route.",
+}
 
 
 class ContainForm(forms.Form):
-    """A press: the reason, and what the person saw when the form opened."""
+    """A press: the reason, what the person saw when the form opened, and what was chosen."""
 
     reason = forms.ChoiceField(
         choices=list(policy.REASONS.items()),
@@ -42,9 +55,38 @@ class ContainForm(forms.Form):
             "null_characters_not_allowed": "Take the unprintable character out of the note.",
         },
     )
+    share = forms.DecimalField(
+        required=False,
+        min_value=Decimal("0.001"),
+        max_value=Decimal(100),
+        decimal_places=3,
+        error_messages=dict.fromkeys(
+            (
+                "invalid",
+                "min_value",
+                "max_value",
+                "max_decimal_places",
+                "max_digits",
+                "max_whole_digits",
+            ),
+            "The share is a percentage from 0.001 to 100, with at most three decimals.",
+        ),
+    )
     expected_version = forms.IntegerField(min_value=1, max_value=2**53, required=False)
     key = forms.CharField(min_length=1, max_length=200)
     opened_at = forms.CharField(required=False, max_length=40)
+
+    def __init__(self, *args: Any, groups: list[Group], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for group in groups:
+            choices = [(choice.value, choice.title) for choice in group.choices]
+            said = _WHICH[group.name]
+            kinds = {"radio": forms.ChoiceField, "checkbox": forms.MultipleChoiceField}
+            self.fields[group.name] = kinds[group.kind](
+                choices=choices,
+                required=group.kind == "radio",
+                error_messages={"required": said, "invalid_choice": said, "invalid_list": said},
+            )
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -53,86 +95,52 @@ class ContainForm(forms.Form):
         return cleaned
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
-    """How an action's form reads, for one rollout."""
-
-    slug: str
-    title: str
-    button: str
-    lead: str
-    icon: str
-    tint: str
-    danger: bool
-    then: list[tuple[str, str]]
-    returning: str
-
-
-@dataclass(frozen=True, slots=True)
-class ContainView:
-    """What the form shows. `share_text` is the measured part of the paths' tasks."""
-
-    rollout: Rollout
-    shown: Shown
-    action: Action
-    blast: BlastRadius
-    share_text: str
-    rings: list[tuple[float, str]]
-    alert: AlertRow | None
-    may: bool
-    who: list[str]
-    blocked: str
-    already: bool
-
-
-# The actions that have a form.
-OFFERED: Final = ("pause", "rollback")
-
-
 @page
 def contain(request: ConsoleRequest, slug: str, action: str) -> HttpResponse:
     """Show the form, or apply it; htmx gets the form alone, and the outcome in its place."""
-    if action not in OFFERED:
+    name = action.replace("-", "_")
+    if name not in OFFERED or "_" in action:
         raise NotFound("There is no such containment action here. Nothing is affected.")
     now = timezone.now()
     rollout = rollout_get(slug, request.principal)
+    view = contain_view(rollout, name, principal=request.principal, now=now)
     if request.method == "POST":
-        return _press(request, rollout, action, now)
-    view = _view(request, rollout, action, now)
-    code = policy.reason_for_signal(view.alert.signal) if view.alert else "precaution"
+        return _press(request, view, name, now)
     form = ContainForm(
+        groups=view.groups,
         initial={
-            "reason": code,
+            "reason": view.reason,
             "expected_version": rollout.version,
             "key": str(uuid.uuid4()),
             "opened_at": now.isoformat(),
-        }
+        },
     )
     return _render(request, view, form, now)
 
 
-def _press(request: ConsoleRequest, rollout: Rollout, action: str, now: datetime) -> HttpResponse:
+def _press(request: ConsoleRequest, view: ContainView, action: str, now: datetime) -> HttpResponse:
+    rollout = view.rollout
+    form = ContainForm(request.POST, groups=view.groups)
     try:
-        require(request.principal, Verb(action), rollout.workflow)
+        contain_permit(request.principal, action, rollout.workflow)
     except NotAllowed as refusal:
-        form = ContainForm(request.POST)
         form.full_clean()
         form.add_error(None, refusal.detail)
-        return _render(request, _view(request, rollout, action, now), form, now, status=403)
-    form = ContainForm(request.POST)
+        return _render(request, view, form, now, status=403)
     status = 422
     if form.is_valid():
-        press = form.cleaned_data
+        said = form.cleaned_data
         try:
             outcome = rollout_contain(
                 slug=rollout.slug,
                 action=action,
-                reason_code=press["reason"],
-                note=press["note"],
+                reason_code=said["reason"],
+                note=said["note"],
                 principal=request.principal,
-                key=press["key"],
-                expected_version=press["expected_version"],
-                opened_at=_opened_at(press["opened_at"], now),
+                key=said["key"],
+                expected_version=said["expected_version"],
+                opened_at=_opened_at(said["opened_at"], now),
+                press=_press_of(action, said),
                 now=now,
             )
         except DomainError as refusal:
@@ -140,19 +148,49 @@ def _press(request: ConsoleRequest, rollout: Rollout, action: str, now: datetime
             status = 422 if refusal.status < 500 else refusal.status
         else:
             return _done(request, rollout, action, outcome, now)
-    return _render(request, _view(request, rollout, action, now), form, now, status=status)
+    # Read again: a refusal is about what is there now.
+    fresh = contain_view(
+        rollout_get(rollout.slug, request.principal), action, principal=request.principal, now=now
+    )
+    return _render(request, fresh, form, now, status=status)
+
+
+def _press_of(action: str, said: dict[str, Any]) -> Press:
+    """Return what was chosen; nothing chosen among paths or segments means all of them."""
+    if action == "clear_fallback":
+        path, _, segment = said["place"].partition(" ")
+        if path == EVERYWHERE:
+            return Press()
+        return Press(paths=(path,), segments=(segment,) if segment else None)
+    segments = tuple(said.get("segments") or ())
+    share = said.get("share") if action == "narrow" else None
+    return Press(
+        # Narrowing to no segment at all is refused, and not read as all of them.
+        segments=segments if segments or action == "narrow" else None,
+        share=None if share is None else share / 100,
+        paths=tuple(said.get("paths") or ()) or None,
+        mode=said.get("mode"),
+        action_route=said.get("action_route"),
+    )
 
 
 def _done(
     request: ConsoleRequest, rollout: Rollout, action: str, outcome: Outcome, now: datetime
 ) -> HttpResponse:
-    words = {"pause": "Expansion is paused", "rollback": "Rolled back"}[action]
+    words = DONE_WORDS[action]
+    waiting = " or ".join(outcome.waiting_for)
+    if waiting:
+        words = "Your half is confirmed"
     if not request.htmx:
         meanwhile = "; ".join(outcome.changed_meanwhile)
+        committed = (
+            f"It stands for 15 minutes and waits for the {waiting}."
+            if waiting
+            else f"Committed as exposure version {outcome.exposure_version}."
+        )
         messages.success(
             request,
-            f"{words}. Committed as exposure version {outcome.exposure_version}."
-            + (f" Changed meanwhile: {meanwhile}." if meanwhile else ""),
+            f"{words}. {committed}" + (f" Changed meanwhile: {meanwhile}." if meanwhile else ""),
         )
         return redirect("web:rollout", rollout.slug)
     response = render(
@@ -162,6 +200,7 @@ def _done(
             "rollout": rollout,
             "action": action_for(rollout, action, exposed=""),
             "words": words,
+            "waiting": waiting,
             "outcome": outcome,
             "shown": STATES[RolloutState(outcome.state)],
             "now": now,
@@ -178,8 +217,15 @@ def _render(
     now: datetime,
     status: int = 200,
 ) -> HttpResponse:
-    context = {"view": view, "form": form, "reasons": list(policy.REASONS.items()), "now": now}
-    context["reason"] = form["reason"].value()
+    groups = [_as_typed(group, form) for group in view.groups] if form.is_bound else view.groups
+    context = {
+        "view": view,
+        "form": form,
+        "groups": groups,
+        "reasons": list(policy.REASONS.items()),
+        "reason": form["reason"].value(),
+        "now": now,
+    }
     if request.htmx:
         response = render(request, "contain/form.html", context, status=status)
         response.headers["Cache-Control"] = "private, no-store"
@@ -187,6 +233,13 @@ def _render(
     return page_render(
         request, "contain/page.html", context, section="rollouts", now=now, status=status
     )
+
+
+def _as_typed(group: Group, form: ContainForm) -> Group:
+    """Return a group with the choices that were posted."""
+    posted = set(form.data.getlist(group.name)) if hasattr(form.data, "getlist") else set()
+    choices = [replace(choice, chosen=choice.value in posted) for choice in group.choices]
+    return replace(group, choices=choices)
 
 
 def _opened_at(text: str, now: datetime) -> datetime | None:
@@ -198,85 +251,3 @@ def _opened_at(text: str, now: datetime) -> datetime | None:
     if moment is None or moment.tzinfo is None or moment > now:
         return None
     return moment
-
-
-def _view(request: ConsoleRequest, rollout: Rollout, slug: str, now: datetime) -> ContainView:
-    state = RolloutState(rollout.state)
-    blocked, already = "", False
-    try:
-        already = policy.state_after(state, slug) is state
-    except MoveNotAllowed as refusal:
-        blocked = str(refusal)
-    blast = blast_radius(rollout, now=now)
-    exposed = " + ".join(f"{part.name} {share_text(part.share)}" for part in blast.segments)
-    stages = rollout.stages.count()
-    may = request.principal.may(Verb(slug), rollout.workflow_id)
-    return ContainView(
-        rollout=rollout,
-        shown=STATES[state],
-        action=action_for(rollout, slug, exposed=exposed),
-        blast=blast,
-        share_text=share_text(blast.exposed_share),
-        rings=[
-            (radius, _ring(slug, number < rollout.stage and bool(blast.segments)))
-            for number, radius in enumerate(ring_radii(stages))
-        ],
-        alert=next(iter(alert_rows([rollout.slug])[rollout.slug]), None),
-        may=may,
-        who=[] if may else who_can(Verb(slug), rollout.workflow),
-        blocked=blocked,
-        already=already,
-    )
-
-
-def _ring(action: str, exposed: bool) -> str:
-    if not exposed:
-        return ""
-    return "drop" if action == "rollback" else "keep"
-
-
-def action_for(rollout: Rollout, slug: str, *, exposed: str) -> Action:
-    """Return an action's words for this rollout; `exposed` names what is exposed now."""
-    candidate = rollout.candidate.version
-    name = rollout.workflow.name
-    if slug == "pause":
-        return Action(
-            slug=slug,
-            title=f"Pause expansion of {name}?",
-            button="Pause expansion",
-            lead=f"Hold at {exposed}. {candidate} goes on serving them; nothing widens."
-            if exposed
-            else "Nothing widens.",
-            icon="s-paused",
-            tint="t-pause",
-            danger=False,
-            then=[
-                ("s-paused", "Expansion stops and exposure holds. It does not turn the AI off."),
-                ("shield", "Triggers stay armed and keep watching."),
-                ("chain", "It stands in the audit log, and the charts carry a mark."),
-            ],
-            returning="Resuming needs the owner and a second person,"
-            " or the owner alone while no trigger has tripped since.",
-        )
-    stable = rollout.stable.version if rollout.stable else ""
-    to = stable or "the way without AI"
-    return Action(
-        slug=slug,
-        title=f"Roll back {name} to {to}?",
-        button=f"Roll back to {to}",
-        lead=f"{candidate} stops serving live users. Everyone returns to {stable}, the stable"
-        " release."
-        if stable
-        else f"{candidate} stops serving live users. There is no stable release, so everyone"
-        " gets the path's declared way without AI.",
-        icon="s-rolled",
-        tint="t-roll",
-        danger=True,
-        then=[
-            ("s-rolled", f"{to} serves every segment from each client's next question on."),
-            ("stop", f"The action routes of {candidate} turn to deny; those of stable stay."),
-            ("chain", "It stands in the audit log, and the charts carry a mark."),
-        ],
-        returning=f"This is final for this rollout. Returning to {candidate} is a new rollout"
-        " of it, through the gate.",
-    )

@@ -37,6 +37,8 @@ class Alert(models.Model):
     held_until = models.DateTimeField(null=True)
     held_reason = models.TextField(blank=True)
     due_at = models.DateTimeField(null=True)
+    # When the deputy is told that nobody has decided yet; null once told.
+    halfway_at = models.DateTimeField(null=True)
     due_action = models.JSONField(null=True)
     resolved_at = models.DateTimeField(null=True)
     resolved_by = models.CharField(max_length=150, blank=True)
@@ -46,6 +48,7 @@ class Alert(models.Model):
     class Meta:
         indexes = [
             models.Index(name="alert_by_rollout", fields=["rollout", "id"]),
+            models.Index(name="alert_due", fields=["due_at"], condition=Q(due_at__isnull=False)),
         ]
         constraints = [
             UniqueConstraint(

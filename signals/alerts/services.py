@@ -3,6 +3,7 @@
 An alert never contains anything: it carries when and what, and containment claims it.
 """
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -21,8 +22,8 @@ from signals.guards.selectors import guard_is_tripped
 from signals.guards.services import Looked, guard_evidence_restart, guards_look
 
 NOTE_MAX: Final = 2000
-# What containment can do by itself today; any other response waits for a person.
-_AUTOMATIC: Final = frozenset({"rollback", "pause"})
+# The responses that a clock, or no clock at all, carries out without a person.
+_BY_ITSELF: Final = frozenset({"contain", "contain_after_hold"})
 
 
 class AlertResolved(DomainError):
@@ -162,8 +163,18 @@ def alert_resolve(
     alert.state = AlertState.RESOLVED
     alert.resolved_at, alert.resolved_by = now, principal.name
     alert.was_right, alert.note = was_right, note
-    alert.due_at = None
-    alert.save(update_fields=["state", "resolved_at", "resolved_by", "was_right", "note", "due_at"])
+    alert.due_at = alert.halfway_at = None
+    alert.save(
+        update_fields=[
+            "state",
+            "resolved_at",
+            "resolved_by",
+            "was_right",
+            "note",
+            "due_at",
+            "halfway_at",
+        ]
+    )
     guard_evidence_restart(guard_id=alert.guard_id, now=now)
     _record(
         "alert.resolved",
@@ -183,14 +194,87 @@ def alert_resolve(
     return alert
 
 
+def clocks_stop(
+    *,
+    rollout_slug: str,
+    path_ids: Collection[int] | None = None,
+    segment_ids: Collection[int] | None = None,
+    action_route: str | None = None,
+) -> int:
+    """Stop the clocks that a reduction makes pointless; return how many ran.
+
+    Args:
+        rollout_slug: the rollout that was reduced.
+        path_ids: the paths that the reduction covers, None for all.
+        segment_ids: the segments that it covers, None for all.
+        action_route: only clocks that would hold this action route.
+    """
+    alerts = Alert.objects.filter(rollout=rollout_slug, due_at__isnull=False).exclude(
+        state=AlertState.RESOLVED
+    )
+    if path_ids is not None:
+        alerts = alerts.filter(guard__path__in=path_ids)
+    if segment_ids is not None:
+        alerts = alerts.filter(guard__segment__in=segment_ids)
+    if action_route is not None:
+        alerts = alerts.filter(due_action__action_route=action_route)
+    return alerts.update(due_at=None, halfway_at=None)
+
+
+def alerts_half_time(*, now: datetime) -> int:
+    """Tell the deputy of each clock that is half over without a decision; return how many.
+
+    A hold is a decision; to acknowledge is none.
+    """
+    half = (
+        Alert.objects.filter(halfway_at__lte=now, due_at__isnull=False)
+        .exclude(state=AlertState.RESOLVED)
+        .exclude(held_until__gt=now)
+    )
+    told = 0
+    for alert in half.select_related("workflow__deputy", "guard", "owner").order_by("pk"):
+        with transaction.atomic():
+            if not half.filter(pk=alert.pk).update(halfway_at=None):
+                continue
+            deputy = alert.workflow.deputy.username
+            _record("alert.half_time", alert, principal=SYSTEM, now=now, data={"deputy": deputy})
+            outbox.add(
+                "alert.half_time",
+                workflow=alert.workflow.slug,
+                key=alert.pk,
+                at=now,
+                data={**_facts(alert), "deputy": deputy},
+            )
+            told += 1
+    return told
+
+
+def tripped_since(*, rollout_slug: str, since: datetime) -> bool:
+    """Whether a trigger of a rollout says tripped now, or opened an alert after `since`."""
+    return (
+        Alert.objects.filter(rollout=rollout_slug, opened_at__gt=since).exists()
+        or Guard.objects.filter(
+            rollout=rollout_slug,
+            armed=True,
+            kind=GuardKind.TRIGGER,
+            verdict__verdict=VerdictWord.TRIPPED,
+        ).exists()
+    )
+
+
 def _open(looked: Looked, *, now: datetime) -> int:
     guard, verdict = looked.guard, looked.verdict
     # Under the guard's lock: an alert resolved, or a rollout ended, since the look began has
     # moved the evidence or disarmed the guard, and what was read no longer counts.
-    current = locks.guards().select_related("workflow__owner").filter(pk=guard.pk).first()
+    current = (
+        locks.guards()
+        .select_related("workflow__owner", "path", "segment")
+        .filter(pk=guard.pk)
+        .first()
+    )
     if current is None or not current.armed or current.evidence_from != guard.evidence_from:
         return 0
-    due_at, due_action = _due(current, now)
+    due_at, halfway_at, due_action = _due(current, now)
     try:
         with transaction.atomic():
             alert = Alert.objects.create(
@@ -205,6 +289,7 @@ def _open(looked: Looked, *, now: datetime) -> int:
                 n=verdict.n,
                 opened_at=now,
                 due_at=due_at,
+                halfway_at=halfway_at,
                 due_action=due_action,
             )
     except IntegrityError:
@@ -232,16 +317,27 @@ def _open(looked: Looked, *, now: datetime) -> int:
     return 1
 
 
-def _due(guard: Guard, now: datetime) -> tuple[datetime | None, dict[str, Any] | None]:
-    """Return when containment acts by itself, and what it does; None where a person decides."""
-    kind, action = guard.response.get("kind"), guard.response.get("action")
-    if action not in _AUTOMATIC:
-        return None, None
-    if kind == "contain":
-        return now, {"action": action}
-    if kind == "contain_after_hold":
-        return now + timedelta(seconds=guard.workflow.hold_s), {"action": action}
-    return None, None
+def _due(
+    guard: Guard, now: datetime
+) -> tuple[datetime | None, datetime | None, dict[str, Any] | None]:
+    """Return when containment acts by itself, half of that time, and what it does.
+
+    All None where a person decides. What a narrow comes to is for containment to freeze: it
+    knows the stages.
+    """
+    response = guard.response
+    if response.get("kind") not in _BY_ITSELF:
+        return None, None, None
+    due_action = {
+        "action": response.get("action", "narrow"),
+        "path": guard.path.slug,
+        "segment": guard.segment.slug if guard.segment is not None else None,
+        **{key: response[key] for key in ("mode", "action_route") if key in response},
+    }
+    if response["kind"] == "contain":
+        return now, None, due_action
+    hold = timedelta(seconds=guard.workflow.hold_s)
+    return now + hold, now + hold / 2, due_action
 
 
 def _alert(alert_id: int, verb: Verb, principal: Principal) -> Alert:

@@ -76,6 +76,13 @@
 
   // --- keyboard: letters open a form or a page; none commits ---
   var places = { o: '/', a: '/alerts/', p: '/approvals/', l: '/audit/' };
+  var letters = {
+    p: '.cbar [data-action="pause"], .cbar [data-action="resume"]',
+    n: '.cbar [data-action="narrow"]',
+    f: '.cbar [data-action="fallback"]',
+    r: '.cbar [data-action="rollback"]',
+    x: '.cbar [data-action="disable_action"]'
+  };
   var going = 0;
   function rows() { return Array.prototype.slice.call(document.querySelectorAll('[data-row-link]')); }
   function step(by) {
@@ -102,9 +109,7 @@
     else if (key === '?') { openHelp(); }
     else if (key === 'j') { step(1); }
     else if (key === 'k') { step(-1); }
-    else if (key === 'p') { done = press('.cbar [data-action="pause"]'); }
-    else if (key === 'r') { done = press('.cbar [data-action="rollback"]'); }
-    else { done = false; }
+    else { done = !!letters[key] && press(letters[key]); }
     if (done) { event.preventDefault(); }
   });
 }());

@@ -94,7 +94,8 @@ def test_a_trip_opens_one_alert_that_names_the_owner(bad: tuple[Rollout, Workflo
         ({"kind": "contain", "action": "rollback"}, 0),
         ({"kind": "contain", "action": "pause"}, 0),
         ({"kind": "contain_after_hold", "action": "rollback"}, 60),
-        ({"kind": "contain_after_hold", "action": "narrow"}, None),
+        ({"kind": "contain_after_hold", "action": "narrow"}, 60),
+        ({"kind": "contain_after_hold", "action": "fallback", "mode": "human_review"}, 60),
     ],
 )
 def test_the_response_sets_the_clock(
@@ -107,10 +108,12 @@ def test_the_response_sets_the_clock(
 
     alert = Alert.objects.get()
     if due_s is None:
-        assert (alert.due_at, alert.due_action) == (None, None)
+        assert (alert.due_at, alert.halfway_at, alert.due_action) == (None, None, None)
     else:
         assert alert.due_at == now + timedelta(seconds=due_s)
-        assert alert.due_action == {"action": response["action"]}
+        assert alert.halfway_at == (now + timedelta(seconds=due_s / 2) if due_s else None)
+        said = {key: value for key, value in response.items() if key != "kind"}
+        assert alert.due_action == {"path": "draft", "segment": None, **said}
 
 
 def test_acknowledging_twice_is_once(alert: Alert) -> None:

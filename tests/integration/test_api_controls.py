@@ -164,7 +164,7 @@ def test_going_live_waits_for_the_second_person() -> None:
     second = step("go-live", "approver")
     assert (second.status_code, second.json()["state"]) == (200, "live")
     assert second.json()["exposure_version"] > first.json()["exposure_version"]
-    assert step("complete", "owner").json()["type"] == "/problems/action-not-available"
+    assert step("complete", "owner").json()["errors"][0]["pointer"] == "/expected_version"
 
 
 def test_containment_is_done_once_a_key() -> None:
@@ -206,7 +206,18 @@ def test_containment_is_done_once_a_key() -> None:
         ("null", "k", 400, "invalid-input"),
         ('{"action": NaN}', "k", 400, "invalid-input"),
         ('{"action": "pause", "action": "rollback"}', "k", 400, "invalid-input"),
-        ({"action": "narrow", "reason": {"code": "latency"}}, "k", 409, "action-not-available"),
+        (
+            {"action": "narrow", "segments": ["eu-customers"], "reason": {"code": "latency"}},
+            "k",
+            409,
+            "not-a-reduction",
+        ),
+        (
+            {"action": "pause", "mode": "manual", "reason": {"code": "latency"}},
+            "k",
+            400,
+            "invalid-input",
+        ),
     ],
 )
 def test_a_command_that_does_not_fit_changes_nothing(

@@ -8,13 +8,13 @@ from django.utils import timezone
 from approvals.authority.matrix import Role, Scope
 from approvals.authority.principals import NotAllowed, token_principal
 from rollout_console.audit.models import AuditEntry
+from rollout_console.containment.clock import alerts_contain_due
 from rollout_console.containment.models import Command
 from rollout_console.containment.services import (
     ActionNotAvailable,
     KeyReused,
     MoveRefused,
     Outcome,
-    alerts_contain_due,
 )
 from rollout_console.core.errors import InvalidInput, NotFound
 from rollout_console.core.models import OutboxEvent

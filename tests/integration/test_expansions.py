@@ -32,7 +32,7 @@ from approvals.expansions.services import (
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import ActionRoute, Release, Segment, WorkflowPath
 from rollout_console.containment.expand import NotWider, rollout_widen
-from rollout_console.containment.lifecycle import VersionMoved
+from rollout_console.containment.services import VersionMoved
 from rollout_console.containment.work import KEEPER, work_once
 from rollout_console.core.canonical import digest
 from rollout_console.core.errors import InvalidInput, NotFound

@@ -52,8 +52,9 @@ def test_publishing_takes_a_fixed_number_of_queries(django_assert_num_queries: A
     rollout_at(RolloutState.LIVE)
     rollout_at(RolloutState.LIVE, workflow="claims-intake", slug="claims-2")
 
-    # Savepoint twice, head twice, paths, routes, exposed, rollouts, version, head, notify.
-    with django_assert_num_queries(11):
+    # Savepoint twice, head twice, paths, routes, restrictions, exposed, modes, rollouts, version,
+    # head, notify.
+    with django_assert_num_queries(13):
         publish(force=True)
 
 
@@ -100,10 +101,14 @@ def test_a_new_console_has_a_document_that_exposes_nobody(followed: Store) -> No
     assert b'"flags":{}' in followed.snapshot.document_bytes(None)
 
 
-def test_a_notice_arrives_before_the_poll(followed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notice_arrives_before_the_poll(
+    followed: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    beside: psycopg.Connection[Any],
+) -> None:
     # With a poll of a minute, only the notice can have told it.
     monkeypatch.setattr("rollout_console.exposure.store.POLL_S", 60.0)
-    wait_for(lambda: listeners() == 1)
+    wait_for(lambda: len(followers(beside)) == 1)
     seen = publish(force=True).number
     wait_for(lambda: number(followed) == seen)
 
@@ -126,30 +131,35 @@ def test_without_a_notice_the_poll_finds_it(
 
 
 def test_a_cut_connection_is_made_again_and_the_last_document_served_meanwhile(
-    followed: Store, owner_connection: Callable[[], psycopg.Connection[Any]]
+    followed: Store, beside: psycopg.Connection[Any]
 ) -> None:
     held = number(followed)
-    wait_for(lambda: listeners() == 1)
+    wait_for(lambda: len(followers(beside)) == 1)
 
-    owner_connection().execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity"
-        " where query ilike 'listen %' or query ilike '%exposure_exposurehead%'"
-        " and pid <> pg_backend_pid() and datname = current_database()"
-    )
+    for pid in followers(beside):
+        assert beside.execute("select pg_terminate_backend(%s)", [pid]).fetchone() == (True,)
 
     assert number(followed) == held
     seen = publish(force=True).number
     wait_for(lambda: number(followed) == seen)
 
 
-def listeners() -> int:
-    """Return how many connections follow the exposure in this database."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "select count(*) from pg_stat_activity where datname = current_database()"
-            " and pid <> pg_backend_pid() and query ilike '%exposure_exposurehead%'"
-        )
-        return int(cursor.fetchone()[0])
+@pytest.fixture
+def beside(transactional_db: None) -> Iterator[psycopg.Connection[Any]]:
+    """A connection of whoever the application logs in as: its sessions show what they ask."""
+    params = connection.get_connection_params()
+    params.pop("options", None)
+    with psycopg.connect(**params, autocommit=True) as made:
+        yield made
+
+
+def followers(beside: psycopg.Connection[Any]) -> list[int]:
+    """Return the process ids of the connections that follow the exposure in this database."""
+    rows = beside.execute(
+        "select pid from pg_stat_activity where datname = current_database()"
+        " and pid <> pg_backend_pid() and query ilike '%exposure_exposurehead%'"
+    )
+    return [int(pid) for (pid,) in rows]
 
 
 @pytest.mark.django_db(transaction=True)

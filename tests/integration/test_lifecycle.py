@@ -6,15 +6,13 @@ from django.utils import timezone
 from approvals.authority.matrix import Role, Scope
 from approvals.authority.principals import NotAllowed
 from rollout_console.audit.models import AuditEntry
+from rollout_console.containment.confirm import CONFIRMATION_S, SecondPersonNeeded
 from rollout_console.containment.lifecycle import (
-    CONFIRMATION_S,
-    SecondPersonNeeded,
     StepOutcome,
-    VersionMoved,
     rollout_abandon,
     rollout_go_live,
 )
-from rollout_console.containment.services import MoveRefused
+from rollout_console.containment.services import MoveRefused, VersionMoved
 from rollout_console.core.errors import InvalidInput
 from rollout_console.rollouts.models import Confirmation, Mark, Rollout
 from rollout_console.rollouts.states import RolloutState

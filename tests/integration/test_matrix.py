@@ -16,6 +16,7 @@ from approvals.authority.principals import SYSTEM
 from rollout_console.api import urls
 from rollout_console.catalog.models import Person, Workflow
 from rollout_console.containment.lifecycle import plan_apply_and_publish
+from rollout_console.containment.policy import RULES
 from rollout_console.rollouts.models import Rollout
 from tests.factories import person, token
 from tests.matrix import live, logged_in, undone, written
@@ -47,19 +48,12 @@ TABLE: Final[dict[str, tuple[str, dict[str, Any], list[tuple[tuple[Verb, ...], A
         "post",
         {"slug": SLUG},
         [
-            ((Verb(action),), {"action": action, "reason": REASON})
-            for action in (
-                "pause",
-                "resume",
-                "narrow",
-                "fallback",
-                "clear_fallback",
-                "rollback",
-                "disable_action",
-                "require_approval",
-                "enable_action",
-                "escalate",
+            (
+                # What widens again takes two people: each of them may send it.
+                (Verb(action), Verb.SECOND_PERSON) if rule.widens else (Verb(action),),
+                {"action": action, "reason": REASON},
             )
+            for action, rule in RULES.items()
         ],
     ),
     "expansion_ask": (
@@ -114,7 +108,6 @@ def test_the_table_asks_for_every_verb_that_the_api_has() -> None:
     asked = {verb for _, _, cases in TABLE.values() for verbs, _ in cases for verb in verbs}
     later = {
         Verb.READ,
-        Verb.SECOND_PERSON,
         Verb.IMPACT_PUBLISH,
         Verb.PEOPLE_MANAGE,
         Verb.TOKENS_MANAGE,

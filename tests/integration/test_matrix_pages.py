@@ -13,10 +13,11 @@ from django.utils import timezone
 from approvals.authority.matrix import MATRIX, Role, Verb
 from approvals.expansions.models import Decision, ExpansionRequest
 from approvals.expansions.services import expansion_break_glass
-from rollout_console.rollouts.models import Rollout
+from rollout_console.containment.policy import RULES
+from rollout_console.rollouts.models import Rollout, RouteRestriction
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.web import urls
-from rollout_console.web.contain import OFFERED
+from rollout_console.web.actions import slug_of
 from tests.factories import expansion_approved, person, principal, ripen, rollout_at
 from tests.matrix import live, logged_in, undone, written
 
@@ -26,14 +27,29 @@ LIVE: Final = "support-reply-2026.11.2"
 DRAFT: Final = "contract-summary-2026.11.2"
 READY: Final = "claims-intake-2026.11.2"
 RIPE: Final = "order-status-2026.11.2"
+PAUSED: Final = "knowledge-answers-2026.11.2"
 PRESS: Final = {"reason": "precaution", "key": "k-1"}
+# What each containment action is told beside its reason, so that it has something to do.
+SAID: Final[dict[str, dict[str, str]]] = {
+    "narrow": {"segments": "internal-ops", "share": "50"},
+    "fallback": {"mode": "human_review"},
+    "clear_fallback": {"place": "draft"},
+    "disable_action": {"action_route": "send_message"},
+    "require_approval": {"action_route": "look_up"},
+    "enable_action": {"action_route": "send_message"},
+}
 
 # Name of the address → [(arguments, verbs of which one is enough, form)].
 FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, str]]]]] = {
     "ready": [({"slug": DRAFT}, (Verb.ROLLOUT_READY,), {})],
     "go_live": [({"slug": READY}, (Verb.GO_LIVE, Verb.GO_LIVE_CONFIRM), {})],
     "contain": [
-        ({"slug": LIVE, "action": action}, (Verb(action),), dict(PRESS)) for action in OFFERED
+        (
+            {"slug": PAUSED if action == "resume" else LIVE, "action": slug_of(action)},
+            (Verb(action), Verb.SECOND_PERSON) if rule.widens else (Verb(action),),
+            {**PRESS, **SAID.get(action, {})},
+        )
+        for action, rule in RULES.items()
     ],
     "expand": [
         ({"slug": RIPE}, (Verb.EXPANSION_REQUEST,), {}),
@@ -70,12 +86,21 @@ CASES: Final = [
 
 @pytest.fixture
 def scene(live: Rollout) -> Rollout:
-    """The live rollout with its alert and a request; a draft, a ready one, and three that widen.
+    """The live rollout with its alert and a request, contained in part; a draft, a ready one, a
+    paused one, and three that widen.
 
     Request 1 waits for its decision, 2 for its start, 3 for its review.
     """
     rollout_at(RolloutState.DRAFT, workflow="contract-summary")
     rollout_at(RolloutState.READY, workflow="claims-intake")
+    rollout_at(RolloutState.PAUSED, workflow="knowledge-answers")
+    now = timezone.now()
+    path = live.rollout_paths.get().path
+    live.modes.create(path=path, mode="simpler_route", since=now)
+    route = live.workflow.action_routes.get()
+    RouteRestriction.objects.create(path=path, action_route=route, state="ask", since=now)
+    route.pk, route.slug, route.default = None, "look_up", "allow"
+    route.save()
     ripe = [
         rollout_at(RolloutState.LIVE, workflow=workflow)
         for workflow in ("order-status", "ticket-triage", "invoice-coding")
@@ -96,11 +121,14 @@ def scene(live: Rollout) -> Rollout:
     return live
 
 
-def filled(form: dict[str, str]) -> dict[str, str]:
-    """Return a form with what only the scene knows."""
-    if form.get("digest") != "DIGEST":
-        return form
-    return {**form, "digest": ExpansionRequest.objects.get(pk=1).digest}
+def sent(client: Client, name: str, arguments: dict[str, Any], form: dict[str, str]) -> Any:
+    """Post a form as it would be sent by somebody who has just opened it."""
+    if name == "contain":
+        version = Rollout.objects.get(slug=arguments["slug"]).version
+        form = {**form, "expected_version": str(version)}
+    if form.get("digest") == "DIGEST":
+        form = {**form, "digest": ExpansionRequest.objects.get(pk=1).digest}
+    return client.post(reverse(f"web:{name}", kwargs=arguments), form)
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -111,7 +139,7 @@ def test_a_role_changes_only_what_it_may(scene: Rollout, role: Role) -> None:
 
     for name, arguments, verbs, form in CASES:
         with undone():
-            response = client.post(reverse(f"web:{name}", kwargs=arguments), filled(form))
+            response = sent(client, name, arguments, form)
 
             changed = written() != before
             may = any(role in MATRIX[verb] for verb in verbs)
@@ -122,7 +150,7 @@ def test_nobody_else_changes_anything(scene: Rollout) -> None:
     before = written()
     for client in (Client(), logged_in("outsider"), logged_in("owner", enforce_csrf_checks=True)):
         for name, arguments, _, form in CASES:
-            response = client.post(reverse(f"web:{name}", kwargs=arguments), filled(form))
+            response = sent(client, name, arguments, form)
 
             assert response.status_code in (302, 403, 404), (name, response.status_code)
             assert written() == before, name

@@ -235,7 +235,8 @@ def test_the_cockpit_can_ask_where_a_rollout_stands(ripe: Rollout) -> None:
     assert not state(ripe, "deputy").may_start
     contain(ripe, "pause")
     paused = state(ripe, "owner")
-    assert (paused.approved, paused.blocked) == (None, ["The rollout is live: It is paused."])
+    assert (paused.approved, paused.pending) == (None, None)
+    assert paused.blocked[0] == "The rollout is live: It is paused."
 
 
 def test_another_workflows_request_is_not_found(client: Client, ripe: Rollout) -> None:

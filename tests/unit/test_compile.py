@@ -40,7 +40,8 @@ SALT = "5f" * 16
 
 
 def rollout(*segments: SegmentShare, mode: str = "normal", salt: str = SALT) -> RolloutExposure:
-    return RolloutExposure("draft-2", salt, "2026.11.2", segments, mode)
+    modes: dict[str | None, str] = {} if mode == "normal" else {None: mode}
+    return RolloutExposure("draft-2", salt, "2026.11.2", segments, modes)
 
 
 def path(

@@ -6,6 +6,7 @@ from approvals.authority.principals import Principal, who_can
 from rollout_console.core.errors import NotFound
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import EXPOSING, RolloutState
+from rollout_console.web.actions import LOOKS, Button
 from rollout_console.web.selectors.rollouts import AlertRow, alert_row
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import VERDICTS, Shown, duration_text
@@ -16,12 +17,6 @@ from signals.guards.models import Verdict
 
 LIST_MAX: Final = 100
 
-_ACTION_WORDS: Final = {
-    "pause": "Pause expansion",
-    "rollback": "Roll back",
-    "narrow": "Narrow exposure",
-    "fallback": "Switch to fallback",
-}
 _KIND_WORDS: Final = {
     "alert": "The plan asks for a look; it suggests no action.",
     "recommend": "The plan recommends it; nothing happens by itself.",
@@ -54,6 +49,7 @@ class AlertView:
     verdict_word: str
     verdict_sentence: str
     suggested: str
+    buttons: list[Button]
     suggestion: str
     exposing: bool
     may: dict[str, bool]
@@ -122,10 +118,25 @@ def alert_view(*, alert_id: int, principal: Principal) -> AlertView:
         verdict=VERDICTS[verdict.verdict] if verdict else None,
         verdict_word=verdict.verdict if verdict else "",
         verdict_sentence=verdict.sentence if verdict else "",
-        suggested=_ACTION_WORDS.get(action, ""),
+        suggested=LOOKS[action].name if action in LOOKS else "",
+        buttons=_buttons(rollout, action, principal),
         suggestion=_KIND_WORDS.get(str(response.get("kind", "alert")), ""),
         exposing=RolloutState(rollout.state) in EXPOSING,
         may=may,
         who=[] if all(may.values()) else who_can(Verb.ALERT_RESOLVE, alert.workflow),
         hold_max_s=2 * alert.workflow.hold_s,
     )
+
+
+def _buttons(rollout: Rollout, suggested: str, principal: Principal) -> list[Button]:
+    """Return what the reader may do about it here, the suggested action first."""
+    if RolloutState(rollout.state) not in EXPOSING:
+        return []
+    wanted = [suggested, "rollback", "narrow", "fallback"]
+    if rollout.state == RolloutState.LIVE:
+        wanted.append("pause")
+    return [
+        Button(action, "", suggested=action == suggested)
+        for action in dict.fromkeys(wanted)
+        if action in LOOKS and principal.may(Verb(action), rollout.workflow_id)
+    ]

@@ -10,10 +10,12 @@ from approvals.authority.matrix import Role, Verb
 from approvals.authority.principals import Principal, who_can
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import ReleaseChange, Segment
+from rollout_console.containment import policy
 from rollout_console.containment.policy import REASONS
 from rollout_console.core.errors import NotFound
 from rollout_console.rollouts.models import Rollout, StageSegment
 from rollout_console.rollouts.states import EXPOSING, RolloutState
+from rollout_console.web.actions import Button
 from rollout_console.web.selectors.rollouts import RolloutRow, rollout_rows
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import (
@@ -21,6 +23,7 @@ from rollout_console.web.words import (
     Shown,
     action_shown,
     duration_text,
+    names_text,
     share_text,
 )
 from signals.alerts.models import Alert
@@ -102,7 +105,8 @@ class Cockpit:
     changes: list[ChangeRow]
     source: dict[str, Any]
     timeline: list[Happening]
-    may: dict[str, bool]
+    bar: list[Button]
+    more: list[Button]
     who: list[str]
     step: Step | None
 
@@ -130,9 +134,8 @@ def cockpit(rollout: Rollout, *, principal: Principal, now: datetime) -> Cockpit
     row = rollout_rows(principal=principal, now=now, slug=rollout.slug)[0]
     verdicts = verdict_rows([rollout.slug], now)
     criteria = [_guard(verdict) for verdict in verdicts if verdict.kind == "criterion"]
-    may = {
-        action: principal.may(Verb(action), rollout.workflow_id) for action in ("pause", "rollback")
-    }
+    who = [] if row.may_contain else who_can(Verb.PAUSE, rollout.workflow)
+    bar, more = _buttons(rollout, row, principal, who)
     return Cockpit(
         row=row,
         rollout=rollout,
@@ -143,10 +146,59 @@ def cockpit(rollout: Rollout, *, principal: Principal, now: datetime) -> Cockpit
         changes=_changes(rollout),
         source=rollout.candidate.source or {},
         timeline=timeline(rollout.slug),
-        may=may,
-        who=[] if all(may.values()) else who_can(Verb.PAUSE, rollout.workflow),
+        bar=bar,
+        more=more,
+        who=who,
         step=_step(rollout, principal, now),
     )
+
+
+def _buttons(
+    rollout: Rollout, row: RolloutRow, principal: Principal, who: list[str]
+) -> tuple[list[Button], list[Button]]:
+    """Return the buttons of the bar and those behind "more", as the state admits them."""
+    state = RolloutState(rollout.state)
+    hues = {shown.hue for shown in row.held}
+    declared = {mode for path in row.paths for mode in path.fallbacks}
+    routes = rollout.workflow.action_routes.count()
+    smalls = {
+        "pause": f"Hold at {row.exposed_text}",
+        "resume": f"Holding at {row.exposed_text}",
+        "narrow": "Drop segments or cut shares",
+        "fallback": f"{len(declared)} mode{'s' * (len(declared) != 1)} declared",
+        "rollback": f"Everyone returns to {row.back_to}",
+        "disable_action": f"{routes} route{'s' * (routes != 1)} registered",
+        "require_approval": "A route asks a person first",
+        "clear_fallback": "Back to the release as it is",
+        "enable_action": "A route as planned again",
+        "escalate": "Tells the next on the ladder",
+    }
+    suggested = {alert.suggested for alert in row.alerts} if row.urgency == "now" else set()
+    if suggested == {""}:
+        suggested = {"rollback"}
+
+    def button(action: str) -> Button:
+        workflow_id = rollout.workflow_id
+        may = principal.may(Verb(action), workflow_id) or (
+            policy.RULES[action].widens and principal.may(Verb.SECOND_PERSON, workflow_id)
+        )
+        small = smalls[action] if may else f"Can contain now: {names_text(who)}"
+        return Button(action, small, may, action in suggested)
+
+    exposing = state in EXPOSING
+    bar = ["resume" if state is RolloutState.PAUSED else "pause", "narrow", "fallback", "rollback"]
+    more = ["clear_fallback"] if "fallback" in hues and exposing else []
+    if routes:
+        bar.append("disable_action")
+        more.append("require_approval")
+        if "complete" in hues:
+            more.append("enable_action")
+    if exposing:
+        more.append("escalate")
+    else:
+        more = [action for action in ("disable_action", *more) if routes]
+        bar = []
+    return [button(action) for action in bar], [button(action) for action in more]
 
 
 def _guard(verdict: VerdictRow) -> GuardRow:

@@ -4,16 +4,25 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from decimal import Decimal
+from typing import Any, Final
 
 from django.db.models import Q
 
 from approvals.authority.matrix import Verb
 from approvals.authority.principals import Principal
 from rollout_console.catalog.models import ReleaseChange, Workflow
-from rollout_console.containment import policy
-from rollout_console.rollouts.models import ExposedSegment, Rollout, RolloutPath, StageSegment
+from rollout_console.containment.policy import MODE_NAMES
+from rollout_console.rollouts.models import (
+    ExposedSegment,
+    PathMode,
+    Rollout,
+    RolloutPath,
+    RouteRestriction,
+    StageSegment,
+)
 from rollout_console.rollouts.states import EXPOSING, RolloutState
+from rollout_console.web.actions import Button
 from rollout_console.web.drawing import Bar, Step, ladder_steps, limit_bar
 from rollout_console.web.selectors.shell import readable_ids, readable_workflows
 from rollout_console.web.words import ALERTS, SIGNALS, STATES, Shown, share_text
@@ -39,6 +48,7 @@ class PathRow:
     slug: str
     name: str
     sensitive: bool
+    fallbacks: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,8 @@ class AlertRow:
     acked_at: datetime | None
     held_until: datetime | None
     due_at: datetime | None
-    due_action: str
+    due_text: str
+    suggested: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,8 @@ class RolloutRow:
     alerts: list[AlertRow]
     may_contain: bool
     mine: bool
+    # What containment took away or changed, beside the state: narrowed, fallbacks, restrictions.
+    held: list[Shown]
 
     @property
     def exposing(self) -> bool:
@@ -150,6 +163,18 @@ class RolloutRow:
     def exposed_text(self) -> str:
         """Each exposed segment with its share of that segment."""
         return " + ".join(f"{part.name} {share_text(part.share)}" for part in self.exposed)
+
+    @property
+    def menu(self) -> list[Button]:
+        """The containment actions that a row offers to who may contain."""
+        pause = "resume" if self.state is RolloutState.PAUSED else "pause"
+        return [
+            Button(pause, f"Hold at {self.exposed_text or 'what is exposed'}"),
+            Button("narrow", "Drop segments or cut shares"),
+            Button("fallback", "Tasks go on without relying on it"),
+            Button("rollback", f"Everyone returns to it, {self.candidate} stops serving"),
+            Button("escalate", "Tells the next on the ladder"),
+        ]
 
     @property
     def back_to(self) -> str:
@@ -194,8 +219,10 @@ def _rows(
     ids = [rollout.pk for rollout in rollouts]
     slugs = [rollout.slug for rollout in rollouts]
     paths = _paths(ids)
-    exposed = _exposed(ids)
-    stages = _stage_counts(ids)
+    exposed, shares = _exposed(ids)
+    stages = _stages(ids)
+    modes = _modes(ids)
+    restrictions = _restrictions({path.id for rows in paths.values() for path in rows})
     changes = _changes({rollout.candidate_id for rollout in rollouts})
     alerts = alert_rows(slugs)
     cells = signal_cells(slugs, now)
@@ -222,9 +249,9 @@ def _rows(
                 owner=workflow.owner.shown_name,
                 deputy=workflow.deputy.shown_name,
                 stage=rollout.stage,
-                stages=stages[rollout.pk],
+                stages=len(stages[rollout.pk]),
                 steps=ladder_steps(
-                    stages=stages[rollout.pk], stage=rollout.stage, exposed=state in EXPOSING
+                    stages=len(stages[rollout.pk]), stage=rollout.stage, exposed=state in EXPOSING
                 ),
                 exposed=exposed[rollout.pk],
                 paths=here,
@@ -243,8 +270,12 @@ def _rows(
                     for cell in cells.get(rollout.slug, [])
                 ],
                 alerts=alerts[rollout.slug],
-                may_contain=any(
-                    principal.may(Verb(action), workflow.pk) for action in policy.ACTIONS
+                may_contain=principal.may(Verb.PAUSE, workflow.pk),
+                held=_held(
+                    modes[rollout.pk],
+                    [text for path in here for text in restrictions[path.id]],
+                    narrowed=state in EXPOSING
+                    and shares[rollout.pk] != stages[rollout.pk].get(rollout.stage, {}),
                 ),
                 mine=principal.person_id in {workflow.owner_id, workflow.deputy_id},
             )
@@ -261,26 +292,61 @@ def _paths(ids: Iterable[int]) -> dict[int, list[PathRow]]:
                 slug=row.path.slug,
                 name=row.path.name,
                 sensitive=row.path.sensitivity == "sensitive",
+                fallbacks=list(row.path.fallbacks),
             )
         )
     return found
 
 
-def _exposed(ids: Iterable[int]) -> dict[int, list[ExposedPart]]:
-    found: dict[int, list[ExposedPart]] = defaultdict(list)
+Shares = dict[int, Decimal]
+
+
+def _exposed(ids: Iterable[int]) -> tuple[dict[int, list[ExposedPart]], dict[int, Shares]]:
+    """Return by rollout what is exposed, as parts and as segment id to share."""
+    parts: dict[int, list[ExposedPart]] = defaultdict(list)
+    shares: dict[int, Shares] = defaultdict(dict)
     rows = ExposedSegment.objects.filter(rollout__in=ids).select_related("segment")
     for row in rows.order_by("pk"):
-        found[row.rollout_id].append(ExposedPart(name=row.segment.name, share=float(row.share)))
+        parts[row.rollout_id].append(ExposedPart(name=row.segment.name, share=float(row.share)))
+        shares[row.rollout_id][row.segment_id] = row.share
+    return parts, shares
+
+
+def _stages(ids: Iterable[int]) -> dict[int, dict[int, Shares]]:
+    """Return by rollout and stage what the stage exposes in full."""
+    found: dict[int, dict[int, Shares]] = defaultdict(dict)
+    rows = StageSegment.objects.filter(stage__rollout__in=ids).select_related("stage")
+    for row in rows:
+        stage = found[row.stage.rollout_id].setdefault(row.stage.position, {})
+        stage[row.segment_id] = row.share
     return found
 
 
-def _stage_counts(ids: Iterable[int]) -> dict[int, int]:
-    found: dict[int, set[int]] = defaultdict(set)
-    for rollout_id, position in StageSegment.objects.filter(stage__rollout__in=ids).values_list(
-        "stage__rollout_id", "stage__position"
-    ):
-        found[rollout_id].add(position)
-    return defaultdict(int, {key: len(positions) for key, positions in found.items()})
+def _modes(ids: Iterable[int]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = defaultdict(list)
+    rows = PathMode.objects.filter(rollout__in=ids).select_related("path", "segment")
+    for row in rows.order_by("pk"):
+        where = f"{row.path.name}, {row.segment.name}" if row.segment else row.path.name
+        found[row.rollout_id].append(f"{MODE_NAMES[row.mode]} · {where}")
+    return found
+
+
+def _restrictions(path_ids: Iterable[int]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = defaultdict(list)
+    rows = RouteRestriction.objects.filter(path__in=list(path_ids))
+    for row in rows.select_related("action_route", "segment").order_by("pk"):
+        word = "disabled" if row.state == "deny" else "asks"
+        where = f" for {row.segment.name}" if row.segment else ""
+        found[row.path_id].append(f"{row.action_route.slug} {word}{where}")
+    return found
+
+
+def _held(modes: list[str], restrictions: list[str], *, narrowed: bool) -> list[Shown]:
+    return [
+        *([Shown("Narrowed", "s-narrowed", "narrowed")] if narrowed else []),
+        *(Shown(text, "s-fallback", "fallback") for text in modes),
+        *(Shown(text, "stop", "complete") for text in dict.fromkeys(restrictions)),
+    ]
 
 
 def _changes(release_ids: Iterable[int]) -> dict[int, str]:
@@ -307,6 +373,9 @@ def alert_rows(slugs: Iterable[str]) -> dict[str, list[AlertRow]]:
 
 def alert_row(alert: Alert) -> AlertRow:
     """Return an alert as a row; `guard__path` and `owner` are to be selected with it."""
+    due_at = alert.due_at
+    if due_at is not None and alert.held_until is not None:
+        due_at = max(due_at, alert.held_until)
     return AlertRow(
         id=alert.pk,
         state=alert.state,
@@ -320,9 +389,29 @@ def alert_row(alert: Alert) -> AlertRow:
         opened_at=alert.opened_at,
         acked_at=alert.acked_at,
         held_until=alert.held_until,
-        due_at=alert.due_at,
-        due_action=str((alert.due_action or {}).get("action", "")),
+        due_at=due_at,
+        due_text=due_text(alert.due_action or {}),
+        suggested=str((alert.guard.response or {}).get("action", "")),
     )
+
+
+def due_text(asked: dict[str, Any]) -> str:
+    """Return what a clock does by itself, in words that follow "it"."""
+    action = str(asked.get("action", ""))
+    if action == "narrow":
+        to = " + ".join(
+            f"{slug} {share_text(float(share))}" for slug, share in asked.get("to", {}).items()
+        )
+        return f"narrows to {to}" if to else "narrows exposure"
+    if action == "fallback":
+        return f"switches {asked.get('path', '')} to {MODE_NAMES[str(asked['mode'])].lower()}"
+    return {
+        "rollback": "rolls back",
+        "pause": "pauses expansion",
+        "disable_action": f"disables {asked.get('action_route', '')}",
+        "require_approval": f"asks for approval of {asked.get('action_route', '')}",
+        "escalate": "escalates",
+    }.get(action, "acts")
 
 
 def _flow(flows: list[Traffic]) -> Traffic:
