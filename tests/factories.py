@@ -1,6 +1,7 @@
 """People, tokens and rollouts for tests; a rollout is walked to its state by legal moves."""
 
 import uuid
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
@@ -15,7 +16,9 @@ from approvals.authority.principals import (
     token_principal,
     token_secret,
 )
-from rollout_console.catalog.models import Person, Workflow
+from approvals.expansions.models import ExpansionRequest
+from approvals.expansions.services import Word, expansion_decide, expansion_request
+from rollout_console.catalog.models import Person, Workflow, WorkflowPath
 from rollout_console.containment.lifecycle import (
     plan_apply_and_publish,
     rollout_abandon,
@@ -25,6 +28,10 @@ from rollout_console.containment.services import Outcome, rollout_contain
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.services import rollout_ready
 from rollout_console.rollouts.states import RolloutState
+from signals.buckets.keys import ARM_STABLE
+from signals.guards.models import Guard
+from signals.guards.services import guards_look
+from tests.ledger import arrive
 from tests.plans import plan_document
 
 PASSWORD = "a-long-test-password"
@@ -118,3 +125,71 @@ def rollout_at(
     found.refresh_from_db()
     assert found.state == state
     return found
+
+
+def ripen(rollout: Rollout, *, runs: int = 400, cost: float = 0.03) -> None:
+    """Let a live rollout have baked for ten minutes, with runs that its criteria hold on."""
+    now = timezone.now()
+    since = now - timedelta(minutes=10)
+    Rollout.objects.filter(pk=rollout.pk).update(live_at=since, stage_at=since, bake_from=since)
+    Guard.objects.filter(rollout=rollout.slug).update(evidence_from=since)
+    path = WorkflowPath.objects.get(rollout_paths__rollout=rollout)
+    segments = {segment.slug: segment.pk for segment in rollout.workflow.segments.all()}
+    common: dict[str, Any] = {"segment_id": segments["internal-ops"], "latencies": [800.0] * runs}
+    arrive(
+        path,
+        now - timedelta(seconds=2),
+        release_id=rollout.candidate_id,
+        passed=runs,
+        costs=[cost, cost * 1.1] * (runs // 2),
+        **common,
+    )
+    arrive(
+        path,
+        now - timedelta(seconds=2),
+        release_id=rollout.stable_id,
+        arm=ARM_STABLE,
+        segment_id=segments["eu-customers"],
+        passed=20 * runs,
+    )
+    guards_look(now=timezone.now())
+    rollout.refresh_from_db()
+
+
+def expansion_asked(
+    rollout: Rollout, *, by: str = "owner", now: datetime | None = None, **fields: Any
+) -> ExpansionRequest:
+    """Ask for the next stage of a ripe rollout."""
+    request, created = expansion_request(
+        slug=rollout.slug, principal=principal(by), now=now or timezone.now(), **fields
+    )
+    assert created
+    return request
+
+
+def expansion_decided(
+    request: ExpansionRequest, *, by: str = "approver", decision: Word = "approve", **fields: Any
+) -> ExpansionRequest:
+    """Decide on a request on what it was asked on."""
+    return expansion_decide(
+        **{
+            "request_id": request.pk,
+            "decision": decision,
+            "reason": "" if decision == "approve" else "not yet",
+            "digest": request.digest,
+            "principal": principal(by),
+            "now": timezone.now(),
+            **fields,
+        }
+    )
+
+
+def expansion_approved(rollout: Rollout, **fields: Any) -> ExpansionRequest:
+    """Ask for the next stage and approve it by as many people as it takes."""
+    request = expansion_asked(rollout, **fields)
+    for number in range(request.approvals_needed):
+        name = "approver" if number == 0 else f"approver-{number + 1}"
+        person(name, Role.APPROVER)
+        request = expansion_decided(request, by=name)
+    assert request.state == "approved"
+    return request

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
+from approvals.expansions.models import Decision, ExpansionRequest
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import Person, Release
 from rollout_console.containment.models import Command
@@ -18,13 +19,14 @@ from rollout_console.rollouts.models import Confirmation, PlanVersion, Rollout
 from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
 from signals.guards.models import Guard
-from tests.factories import rollout_at
+from tests.factories import expansion_asked, ripen, rollout_at
 
 
 @pytest.fixture
 def live(db: None) -> Rollout:
-    """A live rollout with one alert that waits."""
+    """A live rollout with one alert and one expansion request that wait."""
     rollout = rollout_at(RolloutState.LIVE)
+    ripen(rollout)
     Alert.objects.create(
         pk=1,
         workflow=rollout.workflow,
@@ -34,6 +36,8 @@ def live(db: None) -> Rollout:
         sentence="Too slow.",
         opened_at=timezone.now(),
     )
+    asked = expansion_asked(rollout)
+    ExpansionRequest.objects.filter(pk=asked.pk).update(id=1)
     return rollout
 
 
@@ -44,6 +48,8 @@ def written() -> tuple[Any, ...]:
         Confirmation.objects.count(),
         *Rollout.objects.order_by("pk").values_list("state", "version"),
         *Alert.objects.order_by("pk").values_list("state", "acked_at", "held_until"),
+        *ExpansionRequest.objects.order_by("pk").values_list("state", "reviewed_at"),
+        Decision.objects.count(),
     )
 
 

@@ -121,6 +121,11 @@ def token_principal(secret: str, *, now: datetime) -> Principal | None:
 
 def who_can(verb: Verb, workflow: Workflow) -> list[str]:
     """Return the names of people who may do `verb` here, the owner first."""
+    return list(dict.fromkeys(person.shown_name for person in people_who_can(verb, workflow)))
+
+
+def people_who_can(verb: Verb, workflow: Workflow) -> list[Person]:
+    """Return the people who may do `verb` here, the owner first."""
     roles = MATRIX[verb]
     people: list[Person] = []
     if Role.OWNER in roles:
@@ -128,7 +133,7 @@ def who_can(verb: Verb, workflow: Workflow) -> list[str]:
     if Role.DEPUTY in roles:
         people.append(workflow.deputy)
     people.extend(_members(roles, workflow))
-    return list(dict.fromkeys(person.shown_name for person in people))
+    return list(dict.fromkeys(people))
 
 
 def _members(roles: Collection[Role], workflow: Workflow) -> QuerySet[Person]:

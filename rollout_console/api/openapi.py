@@ -27,6 +27,7 @@ _SUBJECTS: Final = {
     "workflows": "plans and releases",
     "rollouts": "rollouts",
     "alerts": "alerts",
+    "expansion-requests": "expansions",
     "signals": "signals",
     "exposure": "exposure",
 }

@@ -72,6 +72,30 @@ class ResolveIn(Body):
     note = Text(required=False, allow_blank=True, max_length=2000, default="")
 
 
+class ExpansionIn(Body):
+    expected_version = Whole(min_value=1, max_value=VERSION_MAX, required=False)
+    break_glass = Flag(required=False, default=False)
+
+
+class DecisionIn(Body):
+    decision = Choice(choices=["approve", "reject"])
+    reason = Text(required=False, allow_blank=True, max_length=2000, default="")
+    digest = Text(max_length=64)
+
+
+class BreakGlassIn(Body):
+    reason = Text(max_length=2000)
+    confirm = Flag()
+
+
+class StartIn(Body):
+    break_glass = BreakGlassIn(required=False)
+
+
+class ReviewIn(Body):
+    note = Text(max_length=2000)
+
+
 class ChangeIn(Body):
     component = Choice(choices=["prompt", "model", "retrieval", "tools", "configuration"])
     name = Text(max_length=200)
@@ -407,3 +431,54 @@ class OutcomeOut(StepOut):
 
 class OutcomeWaitingOut(OutcomeOut):
     waiting_for = serializers.ListField(child=serializers.CharField())
+
+
+class DecisionOut(Out):
+    person = serializers.CharField()
+    decision = serializers.ChoiceField(["approve", "reject"])
+    reason = serializers.CharField(allow_blank=True)
+    at = serializers.DateTimeField()
+
+
+class BreakGlassOut(Out):
+    reason = serializers.CharField()
+    reviewed_by = serializers.CharField(allow_null=True)
+    reviewed_at = serializers.DateTimeField(allow_null=True)
+    note = serializers.CharField(allow_blank=True)
+
+
+class ShareOut(Out):
+    segment = serializers.CharField()
+    share = serializers.FloatField()
+
+
+class ExpansionOut(Out):
+    id = serializers.IntegerField()
+    workflow = serializers.CharField()
+    rollout = serializers.CharField()
+    candidate = serializers.CharField()
+    state = serializers.ChoiceField(
+        ["pending", "approved", "rejected", "void", "expired", "started"]
+    )
+    void_reason = serializers.CharField(allow_blank=True)
+    from_version = serializers.IntegerField()
+    from_stage = serializers.IntegerField()
+    stage = serializers.IntegerField()
+    exposed = ShareOut(many=True)
+    digest = serializers.CharField()
+    approvals = serializers.IntegerField()
+    approvals_needed = serializers.IntegerField()
+    approvals_why = serializers.CharField()
+    decisions = DecisionOut(many=True)
+    requested_by = serializers.CharField()
+    at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+    for_break_glass = serializers.BooleanField()
+    break_glass = BreakGlassOut(allow_null=True)
+    started_by = serializers.CharField(allow_null=True)
+    started_at = serializers.DateTimeField(allow_null=True)
+    exposure_version = serializers.IntegerField(allow_null=True)
+
+
+class ExpansionWholeOut(ExpansionOut):
+    evidence = serializers.DictField()

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from rollout_console.api import controls, docs, exposure, reads, series
+from rollout_console.api import controls, docs, expansions, exposure, reads, series
 
 app_name = "api"
 
@@ -41,6 +41,32 @@ urlpatterns = [
         "v1/rollouts/<str:slug>/containment",
         controls.ContainmentView.as_view(),
         name="containment",
+    ),
+    path(
+        "v1/rollouts/<str:slug>/expansion-requests",
+        expansions.ExpansionAskView.as_view(),
+        name="expansion_ask",
+    ),
+    path("v1/expansion-requests", expansions.ExpansionsView.as_view(), name="expansions"),
+    path(
+        "v1/expansion-requests/<int:request_id>",
+        expansions.ExpansionView.as_view(),
+        name="expansion",
+    ),
+    path(
+        "v1/expansion-requests/<int:request_id>/decision",
+        expansions.ExpansionDecideView.as_view(),
+        name="expansion_decide",
+    ),
+    path(
+        "v1/expansion-requests/<int:request_id>/start",
+        expansions.ExpansionStartView.as_view(),
+        name="expansion_start",
+    ),
+    path(
+        "v1/expansion-requests/<int:request_id>/review",
+        expansions.ExpansionReviewView.as_view(),
+        name="expansion_review",
     ),
     path("v1/alerts/<int:alert_id>/ack", controls.AlertAckView.as_view(), name="alert_ack"),
     path("v1/alerts/<int:alert_id>/hold", controls.AlertHoldView.as_view(), name="alert_hold"),

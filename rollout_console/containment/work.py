@@ -5,7 +5,9 @@ from datetime import datetime
 from typing import Final
 
 import structlog
+from django.conf import settings
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from rollout_console.containment.clock import clocks_run
 from rollout_console.core.heartbeats import heartbeat_record
@@ -36,8 +38,15 @@ def work_once(*, name: str, periodic: bool) -> int:
     _step(alerts_half_time)
     _step(buckets_fold)
     if periodic:
+        for step in later_steps():
+            _step(step)
         heartbeat_record(name=name, now=timezone.now())
     return drained
+
+
+def later_steps() -> list[Step]:
+    """Return the steps of apps above containment, which it may not import: settings name them."""
+    return [import_string(name) for name in settings.WATCH_STEPS]
 
 
 def _step(step: Step) -> int:

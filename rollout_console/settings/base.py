@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "rollout_console.rollouts",
     "rollout_console.exposure",
     "rollout_console.containment",
+    "approvals.expansions",
     "rollout_console.web",
     "rollout_console.api",
     "django.contrib.admin",
@@ -234,6 +235,14 @@ CELERY_REDBEAT_LOCK_TIMEOUT = 10
 # --- Ingest: packed bytes of accepted runs that may wait to be drained; beyond it, 429 ---
 
 INGEST_BACKLOG_BYTES = env.int("INGEST_BACKLOG_BYTES", default=1_073_741_824)
+
+# --- Expansions: how long a request can be approved and started, in seconds ---
+
+EXPANSION_VALID_S = env.int("EXPANSION_VALID_S", default=86_400)
+
+# --- The watch: what a round does after containment, by dotted name, in this order ---
+
+WATCH_STEPS = ["approvals.expansions.lapses.expansions_sweep"]
 
 # --- Where the console is reached, for links in messages ---
 

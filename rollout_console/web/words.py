@@ -59,6 +59,16 @@ ALERTS: Final[dict[str, Shown]] = {
     "resolved": Shown("Resolved", "s-complete", "none"),
 }
 
+# An expansion request's state.
+EXPANSIONS: Final[dict[str, Shown]] = {
+    "pending": Shown("Waiting", "none", "none"),
+    "approved": Shown("Approved", "ok", "ok"),
+    "rejected": Shown("Rejected", "x", "breach"),
+    "void": Shown("Void", "stop", "none"),
+    "expired": Shown("Expired", "clock", "none"),
+    "started": Shown("Started", "up", "info"),
+}
+
 SEGMENT_KINDS: Final[dict[str, str]] = {
     "internal_team": "internal team",
     "customer_segment": "customer segment",
@@ -73,6 +83,14 @@ ACTIONS: Final[dict[str, Shown]] = {
     "rollout.readied": Shown("Marked ready", "s-ready", ""),
     "rollout.confirmed": Shown("Go-live confirmed", "ok", "ok"),
     "rollout.went_live": Shown("Went live", "s-live", "ok"),
+    "rollout.expanded": Shown("Widened", "up", "ok"),
+    "expansion.requested": Shown("Expansion requested", "up", "info"),
+    "expansion.approved": Shown("Expansion approved", "ok", "ok"),
+    "expansion.rejected": Shown("Expansion rejected", "x", "watch"),
+    "expansion.voided": Shown("Expansion request void", "stop", "watch"),
+    "expansion.expired": Shown("Expansion request expired", "clock", ""),
+    "expansion.broke_glass": Shown("Widened by break-glass", "watch", "breach"),
+    "expansion.reviewed": Shown("Break-glass reviewed", "ok", "ok"),
     "rollout.paused": Shown("Expansion paused", "s-paused", "watch"),
     "rollout.resumed": Shown("Expansion resumed", "s-live", "ok"),
     "rollout.rolled_back": Shown("Rolled back", "s-rolled", "breach"),

@@ -147,18 +147,25 @@ def guards_evaluate(*, now: datetime, workflow_ids: Iterable[int] | None = None)
 
 @transaction.atomic
 def guards_look(
-    *, now: datetime, workflow_ids: Iterable[int] | None = None, reread: bool = False
+    *,
+    now: datetime,
+    workflow_ids: Iterable[int] | None = None,
+    reread: bool = False,
+    wait: bool = False,
 ) -> list[Looked] | None:
     """Judge every armed guard and store the verdicts; None where another look is under way.
 
     The lock is the transaction's: a caller that acts on the verdicts does so inside its own.
     `reread` also reads criteria again whose evidence can hardly have moved since their last look.
+    `wait` lets the other look end first: no alert opens then until the caller's transaction ends.
     """
     with connection.cursor() as cursor:
-        cursor.execute("select pg_try_advisory_xact_lock(%s)", [_LOOK_LOCK])
-        (free,) = cursor.fetchone()
-    if not free:
-        return None
+        if wait:
+            cursor.execute("select pg_advisory_xact_lock(%s)", [_LOOK_LOCK])
+        else:
+            cursor.execute("select pg_try_advisory_xact_lock(%s)", [_LOOK_LOCK])
+            if not cursor.fetchone()[0]:
+                return None
     guards = Guard.objects.filter(armed=True, retired_at=None).select_related("path", "verdict")
     if workflow_ids is not None:
         guards = guards.filter(workflow_id__in=list(workflow_ids))

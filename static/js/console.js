@@ -75,7 +75,7 @@
   });
 
   // --- keyboard: letters open a form or a page; none commits ---
-  var places = { o: '/', a: '/alerts/', l: '/audit/' };
+  var places = { o: '/', a: '/alerts/', p: '/approvals/', l: '/audit/' };
   var letters = {
     p: '.cbar [data-action="pause"], .cbar [data-action="resume"]',
     n: '.cbar [data-action="narrow"]',

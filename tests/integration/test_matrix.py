@@ -56,6 +56,21 @@ TABLE: Final[dict[str, tuple[str, dict[str, Any], list[tuple[tuple[Verb, ...], A
             for action, rule in RULES.items()
         ],
     ),
+    "expansion_ask": (
+        "post",
+        {"slug": SLUG},
+        [((Verb.EXPANSION_REQUEST,), {}), ((Verb.EXPANSION_START,), {"break_glass": True})],
+    ),
+    "expansion_decide": (
+        "post",
+        {"request_id": 1},
+        [
+            ((Verb.EXPANSION_APPROVE,), {"decision": word, "reason": "looked", "digest": "0" * 64})
+            for word in ("approve", "reject")
+        ],
+    ),
+    "expansion_start": ("post", {"request_id": 1}, [((Verb.EXPANSION_START,), {})]),
+    "expansion_review": ("post", {"request_id": 1}, [((Verb.EXPANSION_APPROVE,), {"note": "ok"})]),
     "alert_ack": ("post", {"alert_id": 1}, [((Verb.ALERT_ACKNOWLEDGE,), {})]),
     "alert_hold": (
         "post",
@@ -96,9 +111,6 @@ def test_the_table_asks_for_every_verb_that_the_api_has() -> None:
     asked = {verb for _, _, cases in TABLE.values() for verbs, _ in cases for verb in verbs}
     later = {
         Verb.READ,
-        Verb.EXPANSION_REQUEST,
-        Verb.EXPANSION_APPROVE,
-        Verb.EXPANSION_START,
         Verb.IMPACT_PUBLISH,
         Verb.PEOPLE_MANAGE,
         Verb.TOKENS_MANAGE,

@@ -11,12 +11,14 @@ from django.urls import URLPattern, reverse
 from django.utils import timezone
 
 from approvals.authority.matrix import MATRIX, Role, Verb
+from approvals.expansions.models import Decision, ExpansionRequest
+from approvals.expansions.services import expansion_break_glass
 from rollout_console.containment.policy import RULES
 from rollout_console.rollouts.models import Rollout, RouteRestriction
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.web import urls
 from rollout_console.web.actions import slug_of
-from tests.factories import person, rollout_at
+from tests.factories import expansion_approved, person, principal, ripen, rollout_at
 from tests.matrix import live, logged_in, undone, written
 
 __all__ = ["live"]
@@ -24,6 +26,7 @@ __all__ = ["live"]
 LIVE: Final = "support-reply-2026.11.2"
 DRAFT: Final = "contract-summary-2026.11.2"
 READY: Final = "claims-intake-2026.11.2"
+RIPE: Final = "order-status-2026.11.2"
 PAUSED: Final = "knowledge-answers-2026.11.2"
 PRESS: Final = {"reason": "precaution", "key": "k-1"}
 # What each containment action is told beside its reason, so that it has something to do.
@@ -48,6 +51,23 @@ FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, st
         )
         for action, rule in RULES.items()
     ],
+    "expand": [
+        ({"slug": RIPE}, (Verb.EXPANSION_REQUEST,), {}),
+        (
+            {"slug": RIPE},
+            (Verb.EXPANSION_START,),
+            {"break_glass": "1", "reason": "Stable is down.", "confirm": "yes"},
+        ),
+    ],
+    "expansion_decide": [
+        (
+            {"request_id": 1},
+            (Verb.EXPANSION_APPROVE,),
+            {"decision": "reject", "reason": "not yet", "digest": "DIGEST"},
+        )
+    ],
+    "expansion_start": [({"request_id": 2}, (Verb.EXPANSION_START,), {})],
+    "expansion_review": [({"request_id": 3}, (Verb.EXPANSION_APPROVE,), {"note": "Right."})],
     "alert_ack": [({"alert_id": 1}, (Verb.ALERT_ACKNOWLEDGE,), {})],
     "alert_hold": [({"alert_id": 1}, (Verb.ALERT_HOLD,), {"seconds": "30", "reason": "looking"})],
     "alert_resolve": [({"alert_id": 1}, (Verb.ALERT_RESOLVE,), {"was_right": "no"})],
@@ -55,7 +75,13 @@ FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, st
 # What anybody may do with a session of their own.
 OWN: Final = {"login", "logout"}
 # Whatever an address takes; one that reads takes no form, and has to change nothing.
-ARGUMENTS: Final = {"slug": LIVE, "action": "pause", "alert_id": 1, "number": 1}
+ARGUMENTS: Final = {
+    "slug": LIVE,
+    "action": "pause",
+    "alert_id": 1,
+    "number": 1,
+    "request_id": 1,
+}
 
 CASES: Final = [
     (name, arguments, verbs, form)
@@ -66,8 +92,11 @@ CASES: Final = [
 
 @pytest.fixture
 def scene(live: Rollout) -> Rollout:
-    """The live rollout with its alert, contained in part, and beside it a draft, a ready one and
-    a paused one."""
+    """The live rollout with its alert and a request, contained in part; a draft, a ready one, a
+    paused one, and three that widen.
+
+    Request 1 waits for its decision, 2 for its start, 3 for its review.
+    """
     rollout_at(RolloutState.DRAFT, workflow="contract-summary")
     rollout_at(RolloutState.READY, workflow="claims-intake")
     rollout_at(RolloutState.PAUSED, workflow="knowledge-answers")
@@ -78,6 +107,23 @@ def scene(live: Rollout) -> Rollout:
     RouteRestriction.objects.create(path=path, action_route=route, state="ask", since=now)
     route.pk, route.slug, route.default = None, "look_up", "allow"
     route.save()
+    ripe = [
+        rollout_at(RolloutState.LIVE, workflow=workflow)
+        for workflow in ("order-status", "ticket-triage", "invoice-coding")
+    ]
+    for rollout in ripe:
+        ripen(rollout)
+    approved = expansion_approved(ripe[1])
+    ExpansionRequest.objects.filter(pk=approved.pk).update(id=2)
+    Decision.objects.filter(request=approved.pk).update(request=2)
+    alone = expansion_break_glass(
+        slug=ripe[2].slug,
+        reason="Stable is down.",
+        confirm=True,
+        principal=principal("owner"),
+        now=timezone.now(),
+    )
+    ExpansionRequest.objects.filter(pk=alone.pk).update(id=3)
     return live
 
 
@@ -86,6 +132,8 @@ def sent(client: Client, name: str, arguments: dict[str, Any], form: dict[str, s
     if name == "contain":
         version = Rollout.objects.get(slug=arguments["slug"]).version
         form = {**form, "expected_version": str(version)}
+    if form.get("digest") == "DIGEST":
+        form = {**form, "digest": ExpansionRequest.objects.get(pk=1).digest}
     return client.post(reverse(f"web:{name}", kwargs=arguments), form)
 
 

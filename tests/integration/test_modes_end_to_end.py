@@ -99,7 +99,10 @@ def plan(workflow: str, kind: str) -> dict[str, Any]:
     document = plan_document(workflow)
     part = document["workflow"]
     part["paths"][0]["fallbacks"] = FALLBACKS
-    part["segments"] = [{**part["segments"][0], "slug": "some", "kind": kind, "rule": rule}]
+    some = {**part["segments"][0], "slug": "some", "kind": kind, "rule": rule}
+    # Beside it almost all of the path's tasks: a first stage is small.
+    rest = {**part["segments"][1], "slug": "rest", "tasks_per_day": 90_000}
+    part["segments"] = [some, rest]
     (route,) = part["action_routes"]
     part["action_routes"] = [
         {**route, "slug": slug, "effect": effect, "default": state}

@@ -18,6 +18,7 @@ from rollout_console.exposure.compile import (
     stable_value,
 )
 from rollout_console.exposure.evaluate import Answer, Failure, Snapshot
+from rollout_console.rollouts.ladder import is_subset
 
 ACTIONS = (
     ActionSetting("look_up", "read", "allow"),
@@ -291,3 +292,39 @@ def test_the_share_is_met_and_two_rollouts_expose_different_people() -> None:
     assert abs(len(first) - 1_000) < 5 * 28.3
     assert abs(len(second) - 1_000) < 5 * 28.3
     assert abs(len(first & second) - 200) < 5 * 13.9
+
+
+@given(
+    narrow=st.dictionaries(
+        st.sampled_from(["internal-ops", "eu"]), st.decimals("0.00001", 1, places=5), min_size=1
+    ),
+    more=st.dictionaries(
+        st.sampled_from(["internal-ops", "eu"]), st.decimals("0", 1, places=5), max_size=2
+    ),
+    salt=st.text("0123456789abcdef", min_size=4, max_size=16),
+)
+def test_a_wider_set_keeps_every_targeting_key(
+    narrow: dict[str, Decimal], more: dict[str, Decimal], salt: str
+) -> None:
+    rules = {"internal-ops": INTERNAL, "eu": EU}
+    wide = dict(narrow)
+    for segment, share in more.items():
+        if share > narrow.get(segment, Decimal(0)):
+            wide[segment] = share
+    assert is_subset(narrow, wide)
+
+    def compiled(exposed: dict[str, Decimal]) -> Snapshot:
+        parts = [SegmentShare(slug, rules[slug], share) for slug, share in exposed.items()]
+        return snapshot(path(rollout(*parts, salt=salt)))
+
+    before, after = compiled(narrow), compiled(wide)
+    people: list[dict[str, str]] = [
+        {"team": "internal"},
+        {"customer_segment": "eu"},
+        {"team": "internal", "customer_segment": "eu"},
+        {"team": "customer"},
+    ]
+    for number in range(60):
+        for attributes in people:
+            if variant(before, f"user-{number}", **attributes).startswith("candidate"):
+                assert variant(after, f"user-{number}", **attributes).startswith("candidate")

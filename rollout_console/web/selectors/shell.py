@@ -4,6 +4,7 @@ from typing import Final
 
 from approvals.authority.matrix import Role, Verb
 from approvals.authority.principals import Principal
+from approvals.expansions.selectors import OpenReview, outstanding
 from rollout_console.catalog.models import Workflow
 from rollout_console.containment.work import KEEPER, WORKER
 from rollout_console.core.models import Heartbeat
@@ -20,11 +21,14 @@ class Shell:
     """The frame around every page.
 
     `watched_at` is when triggers were last evaluated; `notice` says what is missing behind the
-    scenes, "" when all is well; `roles` are the reader's, over all workflows.
+    scenes, "" when all is well; `roles` are the reader's, over all workflows. `approvals` is how
+    much waits for the reader, `reviews` what was started by break-glass and is not reviewed.
     """
 
     exposed: int
     alerts: int
+    approvals: int
+    reviews: list[OpenReview]
     watched_at: datetime | None
     notice: str
     roles: str
@@ -54,10 +58,13 @@ def shell(*, principal: Principal, now: datetime) -> Shell:
     if ids is not None:
         rollouts = rollouts.filter(workflow__in=ids)
         alerts = alerts.filter(workflow__in=ids)
+    to_do = outstanding(principal, workflow_ids=ids)
     beats = {beat.name: beat.at for beat in Heartbeat.objects.filter(name__in=[WORKER, KEEPER])}
     return Shell(
         exposed=rollouts.count(),
         alerts=alerts.count(),
+        approvals=len(to_do.waiting),
+        reviews=to_do.reviews,
         watched_at=max(beats.values(), default=None),
         notice=_notice(beats, now),
         roles=", ".join(_roles(principal)) or "no role yet",

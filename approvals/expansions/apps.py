@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class ExpansionsConfig(AppConfig):
+    name = "approvals.expansions"
+    label = "expansions"

@@ -1,0 +1,49 @@
+"""How many runs came of whom: counts that no signal is made of."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db import connection
+
+from signals.buckets.keys import ARM_CANDIDATE, MODE_NORMAL
+
+# Longer spans read the minute folds: the ledger has a row for every drained batch and key.
+LEDGER_SPAN: Final = timedelta(minutes=30)
+
+
+def candidate_runs(
+    *, path_ids: Iterable[int], release_id: int, since: datetime, until: datetime
+) -> int:
+    """Return how many runs of a candidate came in (since, until], those in a fallback left out.
+
+    Over more than half an hour it counts whole event minutes, so never a run too many.
+    """
+    if until - since <= LEDGER_SPAN:
+        source, where = "arrival_ledger", "arrived_at > %s and arrived_at <= %s"
+    else:
+        source, where = "minute_bucket", "minute >= %s and minute <= %s"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"select coalesce(sum(n), 0)::bigint from {source}"  # noqa: S608  # of our own words
+            f" where path_id = any(%s) and {where}"
+            f" and release_id = %s and arm = {ARM_CANDIDATE} and mode = {MODE_NORMAL}",
+            [list(path_ids), since, until, release_id],
+        )
+        return int(cursor.fetchone()[0])
+
+
+def tasks_by_segment(
+    *, path_ids: Iterable[int], since: datetime, until: datetime
+) -> dict[int, dict[int, int]]:
+    """Return by path id and segment id (0 for none) how many tasks arrived in (since, until]."""
+    found: dict[int, dict[int, int]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select path_id, segment_id, sum(n)::bigint from arrival_ledger"
+            " where path_id = any(%s) and arrived_at > %s and arrived_at <= %s group by 1, 2",
+            [list(path_ids), since, until],
+        )
+        for path_id, segment_id, n in cursor.fetchall():
+            found.setdefault(path_id, {})[segment_id] = int(n)
+    return found
