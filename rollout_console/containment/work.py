@@ -11,6 +11,7 @@ from rollout_console.containment.services import alerts_contain_due
 from rollout_console.core.heartbeats import heartbeat_record
 from signals.alerts.services import guards_watch
 from signals.buckets.services import buckets_fold
+from signals.ingest.labels import observations_attribute
 from signals.ingest.services import batches_drain
 
 log = structlog.get_logger()
@@ -22,7 +23,7 @@ Step = Callable[..., int]
 
 
 def work_once(*, name: str, periodic: bool) -> int:
-    """Drain, fold, look at the guards, apply what is due; return the batches drained.
+    """Drain, attribute, fold, look at the guards, apply what is due; return the batches drained.
 
     A nudged round that finds nothing to drain ends there; a periodic one always looks, since
     clocks run and silence is a verdict too. One failing step does not keep the next from
@@ -31,6 +32,7 @@ def work_once(*, name: str, periodic: bool) -> int:
     drained = _step(batches_drain)
     if drained == 0 and not periodic:
         return 0
+    _step(observations_attribute)
     _step(guards_watch)
     _step(alerts_contain_due)
     _step(buckets_fold)
