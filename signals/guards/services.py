@@ -12,7 +12,14 @@ from rollout_console.catalog.models import Release, Segment, Workflow, WorkflowP
 from signals.buckets.selectors import last_drain
 from signals.catalogue import signal_of
 from signals.guards.decide import Decision, Evidence, Rule, decide
-from signals.guards.evidence import evidence_of, started_at, verdict_of
+from signals.guards.evidence import (
+    evidence_of,
+    is_cap,
+    is_critical,
+    limit_of,
+    started_at,
+    verdict_of,
+)
 from signals.guards.models import Compare, Guard, GuardKind, Severity, Verdict, VerdictChange
 from signals.ingest.selectors import queue_state
 
@@ -213,7 +220,7 @@ def _is_due(guard: Guard, now: datetime) -> bool:
     a small part of its length, so that watching long windows stays cheap under heavy traffic.
     """
     held = verdict_of(guard)
-    if held is None or guard.compare == Compare.HARD_CAP:
+    if held is None or is_cap(guard):
         return True
     length = min(float(guard.window_s), (now - started_at(guard)).total_seconds())
     if guard.kind == GuardKind.TRIGGER:
@@ -227,8 +234,9 @@ def _rule(guard: Guard) -> Rule:
     return Rule(
         is_trigger=guard.kind == GuardKind.TRIGGER,
         signal=signal_of(guard.signal),
-        compare=guard.compare,  # type: ignore[arg-type]  # held to these words by a constraint
-        limit=guard.limit,
+        # Held to these words by a constraint.
+        compare="hard_cap" if is_critical(guard) else guard.compare,  # type: ignore[arg-type]
+        limit=limit_of(guard),
         margin=guard.margin,
         window_s=guard.window_s,
         min_n=guard.min_n,
