@@ -19,6 +19,7 @@ from signals.stats.estimate import Estimate, estimate, largest, repeats
 
 # How far before the last look a silent scope is searched for newer arrivals.
 _LOOKBACK: Final = timedelta(seconds=600)
+CRITICAL: Final = "critical_failures"
 _TICK: Final = timedelta(microseconds=1)
 
 
@@ -40,7 +41,7 @@ def is_cap(guard: Guard) -> bool:
 def is_critical(guard: Guard) -> bool:
     """Whether a guard watches critical failures where none is allowed."""
     sensitive = guard.path.sensitivity == Sensitivity.SENSITIVE
-    return guard.signal == "critical_failures" and sensitive
+    return guard.signal == CRITICAL and sensitive
 
 
 def limit_of(guard: Guard) -> float | None:

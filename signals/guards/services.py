@@ -1,6 +1,6 @@
 """Define, arm and look at guards. A look writes verdicts and nothing else."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -8,11 +8,18 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import connection, transaction
 
-from rollout_console.catalog.models import Release, Segment, Workflow, WorkflowPath
+from rollout_console.catalog.models import (
+    Release,
+    Segment,
+    Sensitivity,
+    Workflow,
+    WorkflowPath,
+)
 from signals.buckets.selectors import last_drain
 from signals.catalogue import signal_of
 from signals.guards.decide import Decision, Evidence, Rule, decide
 from signals.guards.evidence import (
+    CRITICAL,
     evidence_of,
     is_cap,
     is_critical,
@@ -63,7 +70,8 @@ def guards_define(
     """Make a rollout's guards those of a plan; return the current ones.
 
     The same definition keeps its row, a changed one retires it and adds a version, one that is
-    gone from the plan retires. The document is a checked plan, or its `rollout` part.
+    gone from the plan retires. A sensitive path has its cap on critical failures in any case.
+    The document is a checked plan, or its `rollout` part.
     """
     plan = document.get("rollout", document)
     by_slug = {path.slug: path for path in paths}
@@ -80,7 +88,10 @@ def guards_define(
         newest[slug] = max(newest.get(slug, 0), version)
     wanted = [
         *(_definition(GuardKind.CRITERION, item, bakes) for item in plan.get("criteria", [])),
-        *(_definition(GuardKind.TRIGGER, item, bakes) for item in plan.get("triggers", [])),
+        *(
+            _definition(GuardKind.TRIGGER, item, bakes)
+            for item in [*plan.get("triggers", []), *_critical_caps(plan, by_slug.values())]
+        ),
     ]
     kept: list[Guard] = []
     for slug, path_slug, segment_slug, fields in wanted:
@@ -205,6 +216,28 @@ def _definition(
         "response": dict(item.get("response") or {}),
     }
     return item["slug"], item.get("path"), item.get("segment"), fields
+
+
+def _critical_caps(
+    plan: Mapping[str, Any], paths: Iterable[WorkflowPath]
+) -> Iterator[dict[str, Any]]:
+    """Yield the trigger that a sensitive path has whether or not its plan names one."""
+    triggers = plan.get("triggers", [])
+    taken = {item["slug"] for item in [*plan.get("criteria", []), *triggers]}
+    watched = {item.get("path") for item in triggers if item["signal"] == CRITICAL}
+    for path in paths:
+        slug = f"critical-{path.slug}"[:80]
+        if path.sensitivity != Sensitivity.SENSITIVE or watched & {path.slug, None}:
+            continue
+        yield {
+            "slug": slug if slug not in taken else f"no-{slug}"[:80],
+            "path": path.slug,
+            "signal": CRITICAL,
+            "compare": Compare.HARD_CAP.value,
+            "limit": 0,
+            "severity": Severity.CRITICAL.value,
+            "response": {"kind": "recommend", "action": "rollback"},
+        }
 
 
 def _retire(guard: Guard, now: datetime) -> None:

@@ -17,10 +17,11 @@ from rollout_console.rollouts.states import RolloutState
 from rollout_console.web.selectors.charts import WINDOWS, chart_plans, charts
 from signals.guards.models import Guard
 from signals.guards.selectors import VerdictRow, verdict_rows
-from signals.guards.services import guards_evaluate
+from signals.guards.services import guards_define, guards_evaluate
 from signals.stats.intervals import mean_interval, rate_interval
 from tests.factories import rollout_at, token
 from tests.labels import Reports, observation, work
+from tests.plans import plan_document
 from tests.story import run_item
 
 pytestmark = pytest.mark.django_db
@@ -408,6 +409,33 @@ def test_one_critical_failure_is_a_cap_on_a_sensitive_path(by: str) -> None:
     tripped = verdicts(rollout)["critical"]
     assert (tripped.verdict, tripped.value) == ("tripped", 1)
     assert tripped.sentence.endswith("above the cap of 0.")
+
+
+def test_a_sensitive_path_has_that_cap_though_its_plan_names_none() -> None:
+    rollout = rollout_at(RolloutState.DRAFT, workflow="claims-intake")
+    assert not Guard.objects.filter(signal="critical_failures").exists()
+    document = plan_document("claims-intake")
+    path = WorkflowPath.objects.get(workflow=rollout.workflow)
+    path.sensitivity = Sensitivity.SENSITIVE
+    path.save()
+    define: dict[str, Any] = {
+        "workflow": rollout.workflow,
+        "rollout_slug": rollout.slug,
+        "candidate": rollout.candidate,
+        "paths": [path],
+        "now": timezone.now(),
+    }
+    guards_define(document=document, **define)
+    guards_define(document=document, **define)
+
+    [guard] = Guard.objects.filter(signal="critical_failures")
+    assert (guard.slug, guard.compare, guard.limit) == ("critical-draft", "hard_cap", 0)
+    assert (guard.kind, guard.severity) == ("trigger", "critical")
+    named = triggers(mine={"signal": "critical_failures", "limit": 0})
+    document["rollout"]["triggers"] = named
+    guards_define(document=document, **define)
+    current = Guard.objects.filter(signal="critical_failures", retired_at=None)
+    assert [each.slug for each in current] == ["mine"]
 
 
 def test_on_a_normal_path_the_plans_limit_holds(live: Rollout, reports: Reports) -> None:
