@@ -11,7 +11,44 @@ from typing import Final, Literal
 Kind = Literal["rate", "mean", "quantile", "count", "freshness"]
 Unit = Literal["share", "score", "ms", "s", "usd", "usd/h", "/h", "tokens", "count", "per task"]
 Better = Literal["higher", "lower"]
-Source = Literal["share", "mean", "quantile", "slow_share", "count", "per_task", "hourly", "age"]
+Source = Literal[
+    "share",
+    "missing_share",
+    "mean",
+    "quantile",
+    "slow_share",
+    "count",
+    "repeats",
+    "backlog",
+    "waiting",
+    "per_task",
+    "hourly",
+    "age",
+]
+# Whose runs a signal reads, of those on the candidate's arm: `normal` its release in mode normal,
+# `release` its release in any mode, `arm` whatever its people were served, `fallback` only what
+# ran in a fallback mode.
+Reach = Literal["normal", "release", "arm", "fallback"]
+
+# Events so rare that few tasks without one say nothing, and what waits at this moment: both are
+# counted, not estimated.
+RARE: Final = frozenset({"count", "repeats"})
+STATES: Final = frozenset({"backlog", "waiting"})
+FACTS: Final = RARE | STATES
+
+
+# What observations may add to a ledger row.
+_LABEL_FIELDS: Final = frozenset(
+    {
+        "quality_n",
+        "score_n",
+        "labelled",
+        "n_critical",
+        "reviews_n",
+        "feedback_positive",
+        "feedback_negative",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +56,9 @@ class Signal:
     """One signal. `n_of` and `total_of` name fields of `signals.buckets.measures.Measures`.
 
     `name` is for tight places, `title` for headings, `phrase` for sentences: it has one place
-    for the value, and reads without knowing any jargon.
+    for the value, and reads without knowing any jargon. `counted` is what its `n` counts.
+    `by_event` is for shares of tasks whose labels come later than they: in a chart both stand
+    in the tasks' own minute.
     """
 
     slug: str
@@ -34,6 +73,9 @@ class Signal:
     total_of: str = ""
     squares_of: str = ""
     q: float = 0.0
+    reach: Reach = "normal"
+    counted: str = "tasks"
+    by_event: bool = False
 
     @property
     def collected(self) -> bool:
@@ -43,6 +85,16 @@ class Signal:
     def fields(self) -> frozenset[str]:
         """The fields of `Measures` that its value and range are made of."""
         return frozenset({self.n_of, self.total_of, self.squares_of} - {""})
+
+    @property
+    def arrival_fields(self) -> frozenset[str]:
+        """The fields whose newest arrival says how fresh it is: rare events count themselves."""
+        return frozenset({self.n_of, *([self.total_of] if self.source == "count" else [])})
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether labels that come after their task belong to it."""
+        return self.source == "repeats" or not self.fields.isdisjoint(_LABEL_FIELDS)
 
     @property
     def reads_histogram(self) -> bool:
@@ -64,9 +116,20 @@ def _latency(slug: str, q: float, mark: str, who: str) -> Signal:
     )
 
 
-def _outcome(slug: str, name: str, title: str, phrase: str, total_of: str) -> Signal:
+def _outcome(
+    slug: str, name: str, title: str, phrase: str, total_of: str, reach: Reach = "normal"
+) -> Signal:
     return Signal(
-        slug, name, title, phrase, "rate", "share", "lower", source="share", total_of=total_of
+        slug,
+        name,
+        title,
+        phrase,
+        "rate",
+        "share",
+        "lower",
+        source="share",
+        total_of=total_of,
+        reach=reach,
     )
 
 
@@ -136,6 +199,7 @@ _ALL: Final = (
         "lower",
         source="count",
         total_of="n_critical",
+        reach="release",
     ),
     Signal(
         "retrieval_empty_rate",
@@ -214,7 +278,8 @@ _ALL: Final = (
         "Fallback",
         "Tasks that used a fallback",
         "{} of tasks used a fallback",
-        "n_fallback",
+        "fallback_n",
+        "arm",
     ),
     Signal(
         "fallback_cost_per_task_usd",
@@ -224,6 +289,11 @@ _ALL: Final = (
         "mean",
         "usd",
         "lower",
+        source="mean",
+        n_of="cost_n",
+        total_of="cost_sum",
+        squares_of="cost_sq",
+        reach="fallback",
     ),
     _outcome(
         "escalation_rate",
@@ -231,6 +301,7 @@ _ALL: Final = (
         "Tasks that were escalated",
         "{} of tasks were escalated",
         "n_escalated",
+        "arm",
     ),
     Signal(
         "review_arrivals_per_hour",
@@ -242,6 +313,7 @@ _ALL: Final = (
         "lower",
         source="hourly",
         total_of="review_requested",
+        reach="arm",
     ),
     Signal(
         "review_backlog",
@@ -251,6 +323,8 @@ _ALL: Final = (
         "count",
         "count",
         "lower",
+        source="backlog",
+        reach="arm",
     ),
     Signal(
         "review_age_s",
@@ -260,6 +334,8 @@ _ALL: Final = (
         "freshness",
         "s",
         "lower",
+        source="waiting",
+        reach="arm",
     ),
     Signal(
         "review_reject_rate",
@@ -269,6 +345,11 @@ _ALL: Final = (
         "rate",
         "share",
         "lower",
+        source="share",
+        n_of="reviews_n",
+        total_of="reviews_rejected",
+        reach="arm",
+        counted="reviews",
     ),
     Signal(
         "trust_negative_rate",
@@ -278,6 +359,10 @@ _ALL: Final = (
         "rate",
         "share",
         "lower",
+        source="share",
+        total_of="feedback_negative",
+        reach="arm",
+        by_event=True,
     ),
     Signal(
         "repeated_failures",
@@ -287,6 +372,8 @@ _ALL: Final = (
         "count",
         "count",
         "lower",
+        source="repeats",
+        reach="release",
     ),
     _mean(
         "confidence_mean",
@@ -333,6 +420,9 @@ _ALL: Final = (
         "rate",
         "share",
         "lower",
+        source="missing_share",
+        total_of="labelled",
+        by_event=True,
     ),
     Signal(
         "assignment_mismatch",

@@ -122,9 +122,29 @@ def _header(name: str, description: str) -> dict[str, Any]:
     return {"name": name, "in": "header", "schema": _TEXT, "description": description}
 
 
+def _report(name: str, summary: str, schema: str) -> dict[str, Any]:
+    one = {"$ref": f"#/components/schemas/{schema}"}
+    many = {"type": "array", "items": one, "maxItems": 10_000}
+    return _operation(
+        name,
+        "reporting",
+        summary,
+        {"202": _json("The batch is durable; says what was rejected.", "BatchReceipt")},
+        refusals=("400", "401", "403", "405", "413", "415", "429", "500", "503"),
+        description="Scope `ingest`. One object, an array, or NDJSON; gzip allowed; at "
+        "most 10,000 items and 16 MiB unpacked.",
+        parameters=[_header("Content-Encoding", "`gzip`, or not sent.")],
+        requestBody={
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"oneOf": [one, many]}},
+                "application/x-ndjson": {"schema": _TEXT},
+            },
+        },
+    )
+
+
 def _bare_paths() -> dict[str, Any]:
-    runs = {"type": "array", "items": {"$ref": "#/components/schemas/Run"}, "maxItems": 10_000}
-    run_or_runs = {"oneOf": [{"$ref": "#/components/schemas/Run"}, runs]}
     asked = {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OfrepRequest"}}},
@@ -137,23 +157,12 @@ def _bare_paths() -> dict[str, Any]:
     text = {"description": "As text.", "content": {"text/plain": {"schema": _TEXT}}}
     return {
         "/api/v1/runs": {
-            "post": _operation(
-                "runs_report",
-                "reporting",
-                "Report runs",
-                {"202": _json("The batch is durable; says what was rejected.", "BatchReceipt")},
-                refusals=("400", "401", "403", "405", "413", "415", "429", "500", "503"),
-                description="Scope `ingest`. One object, an array, or NDJSON; gzip allowed; at "
-                "most 10,000 items and 16 MiB unpacked.",
-                parameters=[_header("Content-Encoding", "`gzip`, or not sent.")],
-                requestBody={
-                    "required": True,
-                    "content": {
-                        "application/json": {"schema": run_or_runs},
-                        "application/x-ndjson": {"schema": _TEXT},
-                    },
-                },
-            )
+            "post": _report("runs_report", "Report runs", "Run"),
+        },
+        "/api/v1/observations": {
+            "post": _report(
+                "observations_report", "Report what was learned about runs later", "Observation"
+            ),
         },
         "/api/v1/ingest/batches/{batch_id}": {
             "get": _operation(
@@ -246,6 +255,10 @@ _COUNT: Final = {"type": "integer", "minimum": 0}
 _SHARE: Final = {"type": "number", "minimum": 0, "maximum": 1}
 _BOOL: Final = {"type": "boolean"}
 _MAP: Final = {"type": "object", "additionalProperties": True}
+_OUTCOME: Final = {
+    "type": "string",
+    "enum": ["ok", "error", "fallback", "escalated", "abandoned", "blocked"],
+}
 
 _PROBLEM_SCHEMA: Final = {
     "type": "object",
@@ -289,10 +302,7 @@ _BARE_SCHEMAS: Final[dict[str, Any]] = {
             "exposure_version": _COUNT,
             "client": _TEXT,
             "subject": {"type": "string", "maxLength": 200},
-            "outcome": {
-                "type": "string",
-                "enum": ["ok", "error", "fallback", "escalated", "abandoned", "blocked"],
-            },
+            "outcome": _OUTCOME,
             "failure_category": {"type": "string", "maxLength": 100},
             "critical": _BOOL,
             "risk": {"type": "string", "enum": ["low", "high"]},
@@ -317,6 +327,31 @@ _BARE_SCHEMAS: Final[dict[str, Any]] = {
             "drill": _TEXT,
         },
     },
+    "Observation": {
+        "type": "object",
+        "required": ["id", "workflow", "run_id", "occurred_at", "kind"],
+        "properties": {
+            "id": {"type": "string", "minLength": 1, "maxLength": 200},
+            "workflow": _TEXT,
+            "run_id": {"type": "string", "minLength": 1, "maxLength": 200},
+            "run_occurred_at": {"type": "string", "format": "date-time"},
+            "occurred_at": {"type": "string", "format": "date-time"},
+            "kind": {"type": "string", "enum": ["evaluation", "review", "feedback", "outcome"]},
+            "name": {"type": "string", "maxLength": 200},
+            "score": _SHARE,
+            "passed": _BOOL,
+            "verdict": {"type": "string", "enum": ["approved", "edited", "rejected"]},
+            "reviewer": {"type": "string", "maxLength": 200},
+            "duration_ms": _NUMBER,
+            "value": {
+                "type": "string",
+                "enum": ["up", "down", "complaint", "abandon", "undo", "rerun"],
+            },
+            "outcome": _OUTCOME,
+            "failure_category": {"type": "string", "maxLength": 100},
+            "critical": _BOOL,
+        },
+    },
     "BatchReceipt": {
         "type": "object",
         "required": ["batch_id", "accepted", "rejected", "errors"],
@@ -333,7 +368,22 @@ _BARE_SCHEMAS: Final[dict[str, Any]] = {
             },
         },
     },
-    "Batch": _MAP,
+    "Batch": {
+        "type": "object",
+        "required": ["batch_id", "kind", "state", "accepted", "rejected", "duplicates"],
+        "properties": {
+            "batch_id": _TEXT,
+            "kind": {"type": "string", "enum": ["runs", "observations"]},
+            "state": {"type": "string", "enum": ["pending", "drained", "failed"]},
+            "accepted": _COUNT,
+            "rejected": _COUNT,
+            "duplicates": {"type": "integer", "nullable": True},
+            "unknown_segments": {"type": "object", "additionalProperties": _COUNT},
+            "waiting": {**_COUNT, "description": "Observations whose run has not come."},
+            "unknown": {**_COUNT, "description": "Observations whose run never came."},
+        },
+        "additionalProperties": True,
+    },
     "OfrepRequest": {
         "type": "object",
         "properties": {

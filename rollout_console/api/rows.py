@@ -12,7 +12,8 @@ from rollout_console.rollouts.models import Rollout
 from signals.alerts.models import Alert, AlertState
 from signals.alerts.selectors import AlertRow
 from signals.buckets.keys import ARM_CANDIDATE
-from signals.buckets.selectors import Span, span_measures, traffic
+from signals.buckets.scopes import Span
+from signals.buckets.selectors import span_measures, traffic
 from signals.guards.selectors import SignalCell, VerdictRow, signal_cells, verdict_rows
 
 MIX_WINDOW_S: Final = 300

@@ -64,7 +64,8 @@ class SeriesView(ApiView):
         step_s = whole(
             request, "step", default=max(1, int(span_s / POINTS)), least=1, most=31 * 86400
         )
-        step_s = rounded_step(start=start, end=end, step_s=step_s)
+        by_event = signal_of(signal).by_event
+        step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=by_event)
         if span_s / step_s > POINTS_MAX:
             raise InvalidInput(f"At most {POINTS_MAX:,} points: choose a longer “step”.")
         arm = _arm(asked, path)

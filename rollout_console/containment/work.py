@@ -13,6 +13,7 @@ from rollout_console.containment.clock import clocks_run
 from rollout_console.core.heartbeats import heartbeat_record
 from signals.alerts.services import alerts_half_time, guards_watch
 from signals.buckets.services import buckets_fold
+from signals.ingest.labels import observations_attribute
 from signals.ingest.services import batches_drain
 
 log = structlog.get_logger()
@@ -24,7 +25,7 @@ Step = Callable[..., int]
 
 
 def work_once(*, name: str, periodic: bool) -> int:
-    """Drain, fold, look at the guards, apply what is due; return the batches drained.
+    """Drain, attribute, fold, look at the guards, apply what is due; return the batches drained.
 
     A nudged round that finds nothing to drain ends there; a periodic one always looks, since
     clocks run and silence is a verdict too. One failing step does not keep the next from
@@ -33,6 +34,7 @@ def work_once(*, name: str, periodic: bool) -> int:
     drained = _step(batches_drain)
     if drained == 0 and not periodic:
         return 0
+    _step(observations_attribute)
     _step(guards_watch)
     _step(clocks_run)
     _step(alerts_half_time)

@@ -10,8 +10,10 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from heapq import heappop, heappush
 from typing import Any, Final
 
 import structlog
@@ -20,6 +22,7 @@ from openfeature.contrib.provider.ofrep import OFREPProvider
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.flag_evaluation import FlagEvaluationDetails
 
+from rollout_console.demo.labels import labels_drawn
 from rollout_console.demo.reporter import Reporter
 from rollout_console.demo.scenarios import (
     SCENARIOS,
@@ -78,6 +81,7 @@ class Instance:
         provider = OFREPProvider(settings.url, headers_factory=lambda: headers, timeout=2.0)
         api.set_provider_and_wait(provider, domain=name)
         self._client = api.get_client(domain=name)
+        self._later: list[tuple[float, str, dict[str, Any]]] = []
         self._told: OrderedDict[tuple[str, str], Answer] = OrderedDict()
         self._ask_from = 0.0
 
@@ -132,6 +136,15 @@ class Instance:
             self._told.popitem(last=False)
         return answer
 
+    def labels_keep(self, run: dict[str, Any], *, now: datetime, at_s: float) -> None:
+        """Draw what people will say of a run; `labels_due` hands it over in its time."""
+        for after_s, label in labels_drawn(run, self._rng, now=now):
+            heappush(self._later, (at_s + after_s, label["id"], label))
+
+    def labels_due(self, *, at_s: float) -> Iterator[dict[str, Any]]:
+        while self._later and self._later[0][0] <= at_s:
+            yield heappop(self._later)[2]
+
     def pause_s(self, rate: float) -> float:
         """Draw the time to the next task at `rate` tasks a second."""
         return self._rng.expovariate(rate)
@@ -156,11 +169,12 @@ def _serving_arm(decision: dict[str, Any]) -> str:
 
 
 class Fleet:
-    """All instances and their reporter, each in a thread of its own."""
+    """All instances and their reporters, of runs and of labels, each in a thread of its own."""
 
-    def __init__(self, settings: FleetSettings, reporter: Reporter) -> None:
+    def __init__(self, settings: FleetSettings, reporter: Reporter, labels: Reporter) -> None:
         self._settings = settings
         self._reporter = reporter
+        self._labels = labels
         self._started = time.monotonic()
         self.instances = [
             Instance(
@@ -179,7 +193,8 @@ class Fleet:
             threading.Thread(target=self._work, args=(instance, stop), name=instance.name)
             for instance in self.instances
         ]
-        threads.append(threading.Thread(target=self._reporter.run, args=(stop,), name="reporter"))
+        for name, reporter in (("reporter", self._reporter), ("labels", self._labels)):
+            threads.append(threading.Thread(target=reporter.run, args=(stop,), name=name))
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -195,15 +210,15 @@ class Fleet:
                 return
             # Tasks that could not be started in time are dropped, not caught up with in a burst.
             due = max(due, time.monotonic() - 1.0)
+            now, elapsed_s = datetime.now(UTC), time.monotonic() - self._started
+            for label in instance.labels_due(at_s=elapsed_s):
+                self._labels.add(label)
             try:
-                run = instance.task(
-                    now=datetime.now(UTC),
-                    elapsed_s=time.monotonic() - self._started,
-                    timing=timing,
-                )
+                run = instance.task(now=now, elapsed_s=elapsed_s, timing=timing)
             except Exception:
                 # One odd task must not end the demo; the log says what it was.
                 log.exception("demo.task_failed", instance=instance.name)
                 continue
             if run:
                 self._reporter.add(run)
+                instance.labels_keep(run, now=now, at_s=elapsed_s)

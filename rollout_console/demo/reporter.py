@@ -1,4 +1,4 @@
-"""Reports the fleet's runs: one collector, as a telemetry agent beside a workflow would be."""
+"""Reports the fleet's runs, or labels: a collector, as an agent beside a workflow would be."""
 
 import json
 import threading
@@ -18,7 +18,10 @@ BACK_OFF_MOST_S: Final = 5.0
 
 
 class Reporter:
-    """Sends runs in batches, each again with the same ids until the console has taken it."""
+    """Sends batches, each again with the same ids until the console has taken it.
+
+    `noun` is what they hold: runs or observations.
+    """
 
     def __init__(
         self,
@@ -26,9 +29,10 @@ class Reporter:
         url: str,
         token: str,
         every_s: float,
+        noun: str = "runs",
         on_first_accepted: Callable[[], object] = lambda: None,
     ) -> None:
-        self._url = f"{url}/api/v1/runs"
+        self._url = f"{url}/api/v1/{noun}"
         self._every_s = every_s
         self._on_first_accepted = on_first_accepted
         self._waiting: deque[dict[str, Any]] = deque(maxlen=QUEUE_BOUND)
@@ -45,9 +49,9 @@ class Reporter:
         self.accepted = 0
         self.rejected = 0
 
-    def add(self, run: dict[str, Any]) -> None:
-        """Queue one run; safe from any thread, never waits."""
-        self._waiting.append(run)
+    def add(self, item: dict[str, Any]) -> None:
+        """Queue one item; safe from any thread, never waits."""
+        self._waiting.append(item)
 
     def run(self, stop: threading.Event) -> None:
         """Send until `stop` is set, then once more what is left."""
@@ -88,7 +92,7 @@ class Reporter:
         self.accepted += receipt["accepted"]
         if receipt["rejected"]:
             self.rejected += receipt["rejected"]
-            log.warning("demo.runs_rejected", n=receipt["rejected"], first=receipt["errors"][:1])
+            log.warning("demo.items_rejected", n=receipt["rejected"], first=receipt["errors"][:1])
         if first:
             self._on_first_accepted()
 

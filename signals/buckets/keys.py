@@ -30,6 +30,9 @@ BLOCK_S: Final = 5
 # (2^(i/32), 2^((i+1)/32)]. OpenTelemetry's base-2 exponential histogram, scale 5.
 HISTOGRAM_PER_DOUBLING: Final = 32
 
+# Distinct subjects kept of one key and failure category.
+SUBJECTS_MAX: Final = 100
+
 # What identifies a minute bucket; the ledger adds drain, block and arrived_at.
 BUCKET_KEY: Final = (
     "minute",
@@ -70,6 +73,13 @@ COUNTS: Final = (
     "retrieved_empty",
     "retrieval_score_n",
     "confidence_n",
+    "fallback_n",
+    "labelled",
+    "reviews_n",
+    "reviews_edited",
+    "reviews_rejected",
+    "feedback_positive",
+    "feedback_negative",
 )
 SUMS: Final = (
     "score_sum",

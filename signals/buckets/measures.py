@@ -56,7 +56,8 @@ class Measures:
     """Sums over runs; an empty one is the neutral element of `+`.
 
     Fields ending in `_n` count the runs that reported the measure, `_sum` and `_sq` are its sum
-    and sum of squares. Latency in milliseconds, cost in US dollars, scores in 0-1.
+    and sum of squares. Latency in milliseconds, cost in US dollars, scores in 0-1. `fallback_n`
+    counts runs in a fallback mode or with that outcome, `labelled` and the feedback tasks.
     """
 
     n: int = 0
@@ -95,6 +96,13 @@ class Measures:
     confidence_n: int = 0
     confidence_sum: float = 0.0
     confidence_sq: float = 0.0
+    fallback_n: int = 0
+    labelled: int = 0
+    reviews_n: int = 0
+    reviews_edited: int = 0
+    reviews_rejected: int = 0
+    feedback_positive: int = 0
+    feedback_negative: int = 0
     latency_max: float = 0.0
     cost_max: float = 0.0
     latency: Histogram = field(default_factory=Histogram)

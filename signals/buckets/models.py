@@ -1,16 +1,12 @@
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import UniqueConstraint
+from django.db.models import Q, UniqueConstraint
 
 from signals.buckets.keys import BUCKET_KEY
 
 
-class Measures(models.Model):
-    """What is known of the runs of one key: counts, sums, sums of squares, two histograms.
-
-    Latency is in milliseconds, cost in US dollars. `_n` counts runs that had the value, `_zero`
-    those where it was 0 (which no exponential bucket holds); `_max` is null where there is none.
-    """
+class BucketKey(models.Model):
+    """What identifies a bucket; 0 for no segment, release or known arm."""
 
     minute = models.DateTimeField()
     workflow_id = models.IntegerField()
@@ -21,6 +17,18 @@ class Measures(models.Model):
     mode = models.SmallIntegerField()
     input_condition = models.SmallIntegerField()
     risk = models.SmallIntegerField()
+
+    class Meta:
+        abstract = True
+
+
+class Measures(BucketKey):
+    """What is known of the runs of one key: counts, sums, sums of squares, two histograms.
+
+    Latency is in milliseconds, cost in US dollars. `_n` counts runs that had the value, `_zero`
+    those where it was 0 (which no exponential bucket holds); `_max` is null where there is none.
+    What observations add stands in the key of their run, with `n` 0.
+    """
 
     n = models.IntegerField()
     n_ok = models.IntegerField()
@@ -66,6 +74,14 @@ class Measures(models.Model):
     confidence_n = models.IntegerField()
     confidence_sum = models.FloatField()
     confidence_sq = models.FloatField()
+    # Later columns are 0 where an older writer does not name them.
+    fallback_n = models.IntegerField(default=0, db_default=0)
+    labelled = models.IntegerField(default=0, db_default=0)
+    reviews_n = models.IntegerField(default=0, db_default=0)
+    reviews_edited = models.IntegerField(default=0, db_default=0)
+    reviews_rejected = models.IntegerField(default=0, db_default=0)
+    feedback_positive = models.IntegerField(default=0, db_default=0)
+    feedback_negative = models.IntegerField(default=0, db_default=0)
 
     class Meta:
         abstract = True
@@ -100,3 +116,59 @@ class MinuteBucket(Measures):
 
     def __str__(self) -> str:
         return f"{self.minute} path {self.path_id} n {self.n}"
+
+
+class FailureLedger(BucketKey):
+    """Append-only, beside the arrival ledger: per drain, key and category the tasks that failed.
+
+    `subjects` are hashes of the distinct pseudonyms, at most a hundred a row.
+    """
+
+    drain = models.BigIntegerField()
+    arrived_at = models.DateTimeField()
+    category = models.TextField()
+    n = models.IntegerField()
+    subjects = ArrayField(models.BigIntegerField())
+
+    class Meta:
+        db_table = "failure_ledger"
+        indexes = [
+            models.Index(name="failure_path_arrival", fields=["path_id", "arrived_at"]),
+            models.Index(name="failure_path_minute", fields=["path_id", "minute"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.category} {self.n}"
+
+
+class RequestedReview(models.Model):
+    """A review that a run asked for: open until its first review arrives.
+
+    `opened_drain` and `closed_drain` say what a verdict could know of it. `asked_at` is when the
+    run occurred, which with workflow and hash identifies it.
+    """
+
+    pk = models.CompositePrimaryKey("workflow_id", "run_hash", "asked_at")
+    workflow_id = models.IntegerField()
+    run_hash = models.UUIDField()
+    asked_at = models.DateTimeField()
+    path_id = models.IntegerField()
+    segment_id = models.IntegerField()
+    release_id = models.IntegerField()
+    arm = models.SmallIntegerField()
+    mode = models.SmallIntegerField()
+    opened_drain = models.BigIntegerField()
+    closed_at = models.DateTimeField(null=True)
+    closed_drain = models.BigIntegerField(null=True)
+
+    class Meta:
+        db_table = "requested_review"
+        indexes = [
+            models.Index(name="review_path_asked", fields=["path_id", "asked_at"]),
+            models.Index(
+                name="review_open", fields=["path_id", "asked_at"], condition=Q(closed_at=None)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run_hash} {'open' if self.closed_at is None else 'closed'}"

@@ -1,5 +1,7 @@
 """Reads of the arrival ledger and the minute buckets, as measures."""
 
+import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -8,10 +10,12 @@ from typing import Any, Final, NamedTuple
 from django.db import connection
 
 from rollout_console.catalog.models import WorkflowPath
+from signals.buckets.beside import review_backlogs, step_failures
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, BLOCK_S, MODE_NORMAL
 from signals.buckets.measures import COUNTED, SUMMED, Histogram, Measures, total
-from signals.catalogue import signal_of
-from signals.stats.estimate import estimate
+from signals.buckets.scopes import ARRIVED_IN, SCOPE, Scope, Span, arrived_in
+from signals.catalogue import STATES, Reach, Signal, signal_of
+from signals.stats.estimate import estimate, repeats
 
 TRAFFIC_WINDOW_S: Final = 300
 # Short charts read arrivals in 5-second blocks, longer ones the folds by event minute.
@@ -20,25 +24,14 @@ _MINUTE_S: Final = 60
 # A rate over less than this would be made of one batch.
 _LEAST_SPAN_S: Final = 5.0
 
+_MODES: Final = {
+    "normal": f" and l.mode = {MODE_NORMAL}",
+    "fallback": f" and l.mode <> {MODE_NORMAL}",
+}
+_IN_LEDGER: Final = ARRIVED_IN.format(ledger="arrival_ledger")
 _MAXIMA: Final = (
     "coalesce(max(l.latency_max), 0), coalesce(max(l.cost_max), 0), sum(l.latency_zero)::bigint"
 )
-
-
-class Span(NamedTuple):
-    """Arrivals on a path in (since, until]: a window ends with the newest arrival it counts."""
-
-    path_id: int
-    since: datetime
-    until: datetime
-
-
-class Scope(NamedTuple):
-    """Whose runs: 0 for no segment, release or known arm."""
-
-    release_id: int
-    arm: int
-    segment_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,38 +97,24 @@ def span_measures(
     result: dict[Span, dict[Scope, Measures]] = {span: {} for span in wanted}
     if not wanted:
         return result
-    source = (
-        "unnest(%s::int[], %s::int[], %s::timestamptz[], %s::timestamptz[])"
-        " as w(k, path_id, since, until) join arrival_ledger l on l.path_id = w.path_id"
-        " and l.arrived_at > w.since and l.arrived_at <= w.until"
-    )
     where = f"l.mode = {MODE_NORMAL}" if normal_only else "true"
     if arms is not None:
         where += f" and l.arm in ({', '.join(str(int(arm)) for arm in arms)})"
-    key = "w.k, l.release_id, l.arm, l.segment_id"
+    key = f"w.k, {SCOPE}"
     drawn = [span for span in wanted if histograms_of is None or span in histograms_of]
-    arguments = _as_arrays(wanted, wanted)
-    counts = _histograms(source, where, key, _as_arrays(drawn, wanted)) if drawn else {}
-    found = _sums(source, where, key, arguments, counts, fields=fields)
+    arguments = arrived_in(wanted, wanted)
+    counts = _histograms(_IN_LEDGER, where, key, arrived_in(drawn, wanted)) if drawn else {}
+    found = _sums(_IN_LEDGER, where, key, arguments, counts, fields=fields)
     for (place, *scope), measures in found.items():
-        result[wanted[place]][Scope(*scope)] = measures
+        release_id, arm, segment_id, moved = scope
+        result[wanted[place]][Scope(release_id, arm, segment_id, bool(moved))] = measures
     return result
 
 
-def _as_arrays(spans: Sequence[Span], wanted: Sequence[Span]) -> list[list[Any]]:
-    """Return spans as the columns of a table, numbered by their place among the wanted."""
-    places = {span: place for place, span in enumerate(wanted)}
-    return [
-        [places[span] for span in spans],
-        [span.path_id for span in spans],
-        [span.since for span in spans],
-        [span.until for span in spans],
-    ]
-
-
 class NewestArrival(NamedTuple):
-    """When the newest run of a scope arrived, and the newest that reported each measure."""
+    """When the newest run of a scope arrived, the newest report of each measure, and of any."""
 
+    run_at: datetime | None
     any_at: datetime
     by_field: dict[str, datetime | None]
 
@@ -143,7 +122,7 @@ class NewestArrival(NamedTuple):
 def newest_arrivals(
     paths: Sequence[tuple[int, datetime]], *, fields: Sequence[str]
 ) -> dict[tuple[int, Scope], NewestArrival]:
-    """Return the newest arrivals after a time, by path and scope, of runs in mode `normal`.
+    """Return the newest arrivals after a time on the candidate's arm, by path and scope.
 
     Args:
         paths: path ids with the time after which to look.
@@ -155,19 +134,20 @@ def newest_arrivals(
     newest = "".join(f", max(l.arrived_at) filter (where l.{field} > 0)" for field in known)
     # Column names come from the dataclass, values go as parameters.
     query = (
-        "select l.path_id, l.release_id, l.arm, l.segment_id, max(l.arrived_at)"  # noqa: S608
+        f"select l.path_id, {SCOPE}, max(l.arrived_at) filter (where l.n > 0),"  # noqa: S608
+        f" max(l.arrived_at)"
         f"{newest} from unnest(%s::int[], %s::timestamptz[]) as w(path_id, since)"
         " join arrival_ledger l on l.path_id = w.path_id and l.arrived_at > w.since"
-        f" where l.mode = {MODE_NORMAL} and l.arm = {ARM_CANDIDATE} group by 1, 2, 3, 4"
+        f" where l.arm = {ARM_CANDIDATE} group by 1, 2, 3, 4, 5"
     )
     with connection.cursor() as cursor:
         cursor.execute(query, [[path for path, _ in paths], [since for _, since in paths]])
         rows = cursor.fetchall()
     return {
-        (path_id, Scope(release_id, arm, segment_id)): NewestArrival(
-            any_at, dict(zip(known, by_field, strict=True))
+        (row[0], Scope(*row[1:5])): NewestArrival(
+            row[5], row[6], dict(zip(known, row[7:], strict=True))
         )
-        for path_id, release_id, arm, segment_id, any_at, *by_field in rows
+        for row in rows
     }
 
 
@@ -187,7 +167,8 @@ def series_measures(
     start: datetime,
     end: datetime,
     step_s: int,
-    normal_only: bool = True,
+    reach: Reach = "normal",
+    by_event: bool = False,
     histograms: bool = True,
     fields: Collection[str] | None = None,
 ) -> list[tuple[datetime, Measures]]:
@@ -200,9 +181,11 @@ def series_measures(
     Args:
         arms: arm codes to add up.
         segment_ids: segments to add up, None for all and for runs without one.
+        reach: `normal` leaves out runs in a fallback mode, `fallback` all others.
+        by_event: read minute buckets however short the span is.
     """
-    live = (end - start).total_seconds() <= LIVE_SPAN_S
-    step_s = rounded_step(start=start, end=end, step_s=step_s)
+    live = _is_live(start, end, by_event=by_event)
+    step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=by_event)
     if live:
         source, moment = "arrival_ledger l", "l.arrived_at"
         place = f"(l.block * {BLOCK_S}) / %s"
@@ -215,8 +198,7 @@ def series_measures(
     if segment_ids is not None:
         where += " and l.segment_id = any(%s)"
         arguments.append(list(segment_ids))
-    if normal_only:
-        where += f" and l.mode = {MODE_NORMAL}"
+    where += _MODES.get(reach, "")
     counts = _histograms(source, where, place, arguments) if histograms else {}
     found = _sums(source, where, place, arguments, counts, fields=fields)
     return [
@@ -225,10 +207,14 @@ def series_measures(
     ]
 
 
-def rounded_step(*, start: datetime, end: datetime, step_s: int) -> int:
+def rounded_step(*, start: datetime, end: datetime, step_s: int, by_event: bool = False) -> int:
     """Return the step that a series over this span really has, in seconds."""
-    unit = BLOCK_S if (end - start).total_seconds() <= LIVE_SPAN_S else _MINUTE_S
+    unit = BLOCK_S if _is_live(start, end, by_event=by_event) else _MINUTE_S
     return max(unit, -(-step_s // unit) * unit)
+
+
+def _is_live(start: datetime, end: datetime, *, by_event: bool) -> bool:
+    return not by_event and (end - start).total_seconds() <= LIVE_SPAN_S
 
 
 def signal_series(
@@ -258,34 +244,65 @@ def signal_series(
     known = signal_of(signal)
     if not known.collected or known.source == "age":
         return []
-    step_s = rounded_step(start=start, end=end, step_s=step_s)
+    step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=known.by_event)
+    place: dict[str, Any] = {"path_id": path_id, "arms": arms, "segment_ids": segment_ids}
+    if known.source in STATES:
+        return _state_points(known, start=start, end=end, step_s=step_s, **place)
+    failures: dict[datetime, Counter[str]] = {}
+    if known.source == "repeats":
+        live = _is_live(start, end, by_event=False)
+        failures = step_failures(start=start, end=end, step_s=step_s, live=live, **place)
     reading: dict[str, Any] = {
         "workflow_id": workflow_id,
         "path_id": path_id,
         "segment_ids": segment_ids,
         "step_s": step_s,
+        "by_event": known.by_event,
         "histograms": known.reads_histogram,
         "fields": known.fields,
     }
     steps: list[tuple[datetime, Measures]] = []
     if served_until is None or served_until >= end:
-        steps = series_measures(arms=arms, start=start, end=end, **reading)
+        steps = series_measures(arms=arms, start=start, end=end, reach=known.reach, **reading)
     else:
         # Cut between steps, so that none mixes what was served before and after; the step in
         # which the rollout ended is still the candidate's.
         cut = _floor(served_until, step_s) + timedelta(seconds=step_s)
         steps = _between(
-            series_measures(arms=[ARM_CANDIDATE], start=start, end=end, **reading), end=cut
+            series_measures(
+                arms=[ARM_CANDIDATE], start=start, end=end, reach=known.reach, **reading
+            ),
+            end=cut,
         )
         steps += _between(
-            series_measures(arms=[ARM_STABLE], start=start, end=end, normal_only=False, **reading),
+            series_measures(arms=[ARM_STABLE], start=start, end=end, reach="arm", **reading),
             start=cut,
         )
     points = []
     for moment, measures in steps:
         found = estimate(known, measures, span_s=step_s, slow_ms=slow_ms)
+        if known.source == "repeats":
+            found = repeats(failures.get(moment, Counter()), n=measures.n)
         if found is not None:
             points.append(Point(moment, found.value, found.low, found.high, found.n))
+    return points
+
+
+def _state_points(
+    signal: Signal, *, start: datetime, end: datetime, step_s: int, **place: Any
+) -> list[Point]:
+    """Return what waited at the end of each step; `n` is how many reviews did."""
+    first = int(start.timestamp()) // step_s * step_s
+    steps = [
+        datetime.fromtimestamp(at, tz=UTC)
+        for at in range(first, math.ceil(end.timestamp()), step_s)
+    ]
+    moments = [min(step + timedelta(seconds=step_s), end) for step in steps]
+    backlogs = review_backlogs(moments=moments, **place)
+    points = []
+    for step, moment, waiting in zip(steps, moments, backlogs, strict=False):
+        value = waiting.value(signal.source, at=moment)
+        points.append(Point(step, value, value, value, waiting.n))
     return points
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from math import ceil, isfinite
 from typing import Final, Literal
 
-from signals.catalogue import Signal
+from signals.catalogue import FACTS, RARE, STATES, Signal
 from signals.format import bare_text, range_text, span_text, value_text
 from signals.stats.estimate import Estimate, difference
 from signals.stats.intervals import Interval
@@ -59,7 +59,8 @@ class Evidence:
 
     `since` is the window's start and `started_at` where all evidence starts; `data_at` is the
     newest arrival of a task that reported the signal; `recent_n` how many did so in the window
-    that ends there. `largest` is the greatest single task for a hard cap.
+    that ends there. `largest` is the greatest single task for a hard cap; `what` names what was
+    counted, where a signal counts the commonest of several.
     """
 
     started_at: datetime
@@ -69,6 +70,7 @@ class Evidence:
     candidate: Estimate | None = None
     stable: Estimate | None = None
     largest: Estimate | None = None
+    what: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,9 @@ def decide(
         )
     if rule.signal.source == "age":
         return _decide_age(rule, evidence, now)
+    if _is_fact_beyond(rule, evidence):
+        # Silence unmakes no failure, and what waits goes on waiting in it.
+        return _decide_by_value(rule, evidence)
     if evidence.data_at is None:
         return _without_data(rule, evidence, now)
     allowed_s = stale_after_s(
@@ -129,11 +134,25 @@ def decide(
             f" {span_text(allowed_s)} is usual), so nothing is known of it now.",
             evidence.largest or evidence.candidate,
         )
-    if rule.compare == "hard_cap":
-        return _decide_cap(rule, evidence)
     if rule.compare == "stable":
         return _decide_stable(rule, evidence)
-    return _decide_limit(rule, evidence)
+    return _decide_by_value(rule, evidence)
+
+
+def _is_fact_beyond(rule: Rule, evidence: Evidence) -> bool:
+    found = evidence.candidate
+    if rule.signal.source not in FACTS or rule.compare not in {"limit", "hard_cap"}:
+        return False
+    return found is not None and rule.limit is not None and found.value > rule.limit
+
+
+def _decide_by_value(rule: Rule, evidence: Evidence) -> Decision:
+    return (_decide_cap if rule.compare == "hard_cap" else _decide_limit)(rule, evidence)
+
+
+def least_n(signal: Signal, min_n: int) -> int:
+    """Return after how many tasks a criterion may hold that saw nothing wrong."""
+    return max(min_n, RARE_EVENT_RUNS) if signal.source in RARE else min_n
 
 
 def stale_after_s(*, window_s: float, span_s: float, n: int) -> float:
@@ -246,7 +265,7 @@ def _decide_limit(rule: Rule, evidence: Evidence) -> Decision:
     found = evidence.candidate
     if found is None or rule.limit is None:
         return _too_few(rule, evidence)
-    if rule.signal.source == "count":
+    if rule.signal.source in FACTS:
         return _decide_count(rule, evidence, found, rule.limit)
     if found.n < rule.min_n:
         return _too_few(rule, evidence)
@@ -294,12 +313,11 @@ def _decide_count(rule: Rule, evidence: Evidence, found: Estimate, limit: float)
         return _with_numbers(word, f"{text}, above {agreed}.", found)
     if rule.is_trigger:
         return _with_numbers(Word.QUIET, f"{text}, inside {agreed}.", found)
-    if found.n >= max(rule.min_n, RARE_EVENT_RUNS):
+    needed = least_n(rule.signal, rule.min_n) - found.n
+    if needed <= 0:
         return _with_numbers(Word.HOLDING, f"{text}, inside {agreed}.", found)
-    needed = max(rule.min_n, RARE_EVENT_RUNS) - found.n
-    return _with_numbers(
-        Word.UNDECIDED, f"{text}; something this rare needs about {needed} more tasks.", found
-    )
+    rare = "something this rare needs" if rule.signal.source in RARE else "needs"
+    return _with_numbers(Word.UNDECIDED, f"{text}; {rare} about {needed:,} more tasks.", found)
 
 
 def _decide_cap(rule: Rule, evidence: Evidence) -> Decision:
@@ -314,17 +332,18 @@ def _decide_cap(rule: Rule, evidence: Evidence) -> Decision:
         verb = "cost" if rule.signal.unit == "usd" else "took"
         text = f"{_head(rule.signal)}: the most that one task {verb} was {shown}"
     else:
-        text = _sentence_start(rule.signal, found.value)
+        text = _sentence_start(rule.signal, found.value, evidence.what)
     text = f"{text} ({span}, n {found.n:,})"
     if beyond(rule.signal, found.value, rule.limit):
         word = Word.TRIPPED if rule.is_trigger else Word.FAILING
         side = "below" if rule.signal.better == "higher" else "above"
         return _with_numbers(word, f"{text}, {side} {cap}.", found)
-    if rule.is_trigger or found.n >= rule.min_n:
+    needed = least_n(rule.signal, rule.min_n) - found.n
+    if rule.is_trigger or needed <= 0:
         word = Word.QUIET if rule.is_trigger else Word.HOLDING
         return _with_numbers(word, f"{text}, inside {cap}.", found)
     return _with_numbers(
-        Word.UNDECIDED, f"{text}; needs about {rule.min_n - found.n} more tasks.", found
+        Word.UNDECIDED, f"{text}; needs about {needed:,} more {rule.signal.counted}.", found
     )
 
 
@@ -342,12 +361,13 @@ def _decide_stable(rule: Rule, evidence: Evidence) -> Decision:
         have = 0 if stable is None else stable.n
         return _with_numbers(
             _open_word(rule, alarming=True),
-            f"{text}; the stable release has {have:,} of {rule.min_n:,} tasks needed to compare.",
+            f"{text}; the stable release has {have:,} of {rule.min_n:,} {rule.signal.counted}"
+            " needed to compare.",
             found,
         )
     gap = difference(found, stable)
     beside = f"{text}; stable: {value_text(rule.signal, stable.value)} (n {stable.n:,})"
-    if gap is None or rule.signal.source == "count":
+    if gap is None or rule.signal.source in FACTS:
         return _with_numbers(
             _open_word(rule, alarming=True), f"{beside}; how sure that is, is not known yet.", found
         )
@@ -407,7 +427,7 @@ def _too_few(rule: Rule, evidence: Evidence) -> Decision:
     head = _head(rule.signal)
     have = 0 if found is None else found.n
     span = _span(rule, evidence)
-    needed = f"{head}: {have:,} of {rule.min_n:,} tasks needed ({span})"
+    needed = f"{head}: {have:,} of {rule.min_n:,} {rule.signal.counted} needed ({span})"
     if found is None:
         return Decision(_open_word(rule, alarming=False), f"{needed}.")
     outside = (
@@ -436,13 +456,19 @@ def _with_numbers(word: Word, sentence: str, found: Estimate | None) -> Decision
 
 def _measured(rule: Rule, evidence: Evidence, found: Estimate) -> str:
     facts = [_span(rule, evidence), f"n {found.n:,}"]
-    if rule.signal.source != "count" and (text := range_text(rule.signal, found.low, found.high)):
+    if rule.signal.source in STATES:
+        facts = ["now", f"{found.n:,} tasks {_span(rule, evidence)}"]
+    elif rule.signal.source not in RARE and (
+        text := range_text(rule.signal, found.low, found.high)
+    ):
         facts.insert(0, f"95 % range {text}")
-    return f"{_sentence_start(rule.signal, found.value)} ({', '.join(facts)})"
+    return f"{_sentence_start(rule.signal, found.value, evidence.what)} ({', '.join(facts)})"
 
 
-def _sentence_start(signal: Signal, value: float) -> str:
+def _sentence_start(signal: Signal, value: float, what: str = "") -> str:
     phrase = signal.phrase.format(value_text(signal, value))
+    if what:
+        phrase = f"{phrase}: {what}"
     if ":" in signal.title:
         return f"{_head(signal)}: {phrase}"
     return phrase[:1].upper() + phrase[1:]

@@ -1,26 +1,25 @@
 """The ledger as evidence: what each guard's window holds, read once for all guards."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from rollout_console.catalog.models import Sensitivity
+from signals.buckets.beside import Backlog, open_reviews, span_failures
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
 from signals.buckets.measures import Measures, total
-from signals.buckets.selectors import (
-    NewestArrival,
-    Scope,
-    Span,
-    newest_arrivals,
-    span_measures,
-)
-from signals.catalogue import signal_of
+from signals.buckets.scopes import Scope, Span
+from signals.buckets.selectors import NewestArrival, newest_arrivals, span_measures
+from signals.catalogue import STATES, signal_of
 from signals.guards.decide import LEAST_SILENCE_S, Evidence
 from signals.guards.models import Compare, Guard, Verdict
-from signals.stats.estimate import Estimate, estimate, largest
+from signals.stats.estimate import Estimate, estimate, largest, repeats
 
 # How far before the last look a silent scope is searched for newer arrivals.
 _LOOKBACK: Final = timedelta(seconds=600)
+CRITICAL: Final = "critical_failures"
 _TICK: Final = timedelta(microseconds=1)
 
 
@@ -34,14 +33,32 @@ def started_at(guard: Guard) -> datetime:
     return guard.evidence_from or guard.created_at
 
 
+def is_cap(guard: Guard) -> bool:
+    """Whether a single value decides at once, as one critical failure does on a sensitive path."""
+    return guard.compare == Compare.HARD_CAP or is_critical(guard)
+
+
+def is_critical(guard: Guard) -> bool:
+    """Whether a guard watches critical failures where none is allowed."""
+    sensitive = guard.path.sensitivity == Sensitivity.SENSITIVE
+    return guard.signal == CRITICAL and sensitive
+
+
+def limit_of(guard: Guard) -> float | None:
+    """Return the limit that holds, whatever a plan says of critical failures."""
+    return 0.0 if is_critical(guard) else guard.limit
+
+
 def evidence_of(guards: list[Guard], *, now: datetime) -> list[tuple[Guard, Evidence]]:
     """Read the ledger once for all guards: newest arrivals first, then the windows they end."""
     searched: dict[int, datetime] = {}
     for guard in guards:
         after = _search_after(guard)
         searched[guard.path_id] = min(after, searched.get(guard.path_id, after))
+    signals = [signal_of(guard.signal) for guard in guards]
     arrivals = newest_arrivals(
-        list(searched.items()), fields=[signal_of(guard.signal).n_of for guard in guards]
+        list(searched.items()),
+        fields=sorted({field for signal in signals for field in signal.arrival_fields}),
     )
     plans = [_Window.of(guard, arrivals, now=now) for guard in guards]
     drawn: set[Span] = set()
@@ -53,18 +70,33 @@ def evidence_of(guards: list[Guard], *, now: datetime) -> list[tuple[Guard, Evid
         spans = [span for span in (plan.window, plan.recent) if span is not None]
         wanted += spans
         # A cap on a quantile reads the exact greatest value, which stands beside the histogram.
-        if signal.reads_histogram and (
-            guard.compare != Compare.HARD_CAP or signal.source != "quantile"
-        ):
+        if signal.reads_histogram and (not is_cap(guard) or signal.source != "quantile"):
             drawn.update(spans)
     compared = any(guard.compare == Compare.STABLE for guard in guards)
-    found = span_measures(
-        wanted,
-        histograms_of=drawn,
-        fields=fields,
-        arms=[ARM_CANDIDATE, ARM_STABLE] if compared else [ARM_CANDIDATE],
+    arms = [ARM_CANDIDATE, ARM_STABLE] if compared else [ARM_CANDIDATE]
+    repeated = [
+        plan.window
+        for signal, plan in zip(signals, plans, strict=True)
+        if signal.source == "repeats" and plan.window is not None
+    ]
+    reviewed = {
+        guard.path_id
+        for guard, signal in zip(guards, signals, strict=True)
+        if signal.source in STATES
+    }
+    read = _Read(
+        measures=span_measures(
+            wanted,
+            normal_only=all(signal.reach == "normal" for signal in signals),
+            histograms_of=drawn,
+            fields=fields,
+            arms=arms,
+        ),
+        failures=span_failures(repeated, arms=arms) if repeated else {},
+        reviews=open_reviews(reviewed) if reviewed else {},
+        now=now,
     )
-    return [(guard, plan.evidence(guard, found)) for guard, plan in zip(guards, plans, strict=True)]
+    return [(guard, plan.evidence(guard, read)) for guard, plan in zip(guards, plans, strict=True)]
 
 
 def _search_after(guard: Guard) -> datetime:
@@ -74,6 +106,16 @@ def _search_after(guard: Guard) -> datetime:
         return start
     known = held.data_at - _TICK if held.data_at is not None else start
     return max(known, held.evaluated_at - _LOOKBACK, start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Everything that a look read, for all guards."""
+
+    measures: Mapping[Span, Mapping[Scope, Measures]]
+    failures: Mapping[Span, Mapping[Scope, Counter[str]]]
+    reviews: Mapping[tuple[int, Scope], Backlog]
+    now: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +137,30 @@ class _Window:
     ) -> "_Window":
         start, held = started_at(guard), verdict_of(guard)
         length = timedelta(seconds=guard.window_s)
-        n_of = signal_of(guard.signal).n_of
+        signal = signal_of(guard.signal)
         mine = [
             newest
             for (path_id, scope), newest in arrivals.items()
             if path_id == guard.path_id and _in_scope(scope, guard, arm=ARM_CANDIDATE)
         ]
-        times = [at for newest in mine if (at := newest.by_field.get(n_of)) is not None]
+        times = [
+            at
+            for newest in mine
+            for field in signal.arrival_fields
+            if (at := newest.by_field.get(field)) is not None
+        ]
         before = held.data_at if held is not None else None
         if before is not None and before > start:
             times.append(before)
         times = [at for at in times if at > start]
         data_at = max(times, default=None)
-        end = max([*times, *(newest.any_at for newest in mine)], default=None)
+        # A label moves on what it tells of, and leaves the others' numbers where tasks left them.
+        ends = [newest.any_at if signal.reads_labels else newest.run_at for newest in mine]
+        end = max([*times, *(at for at in ends if at is not None)], default=None)
         if end is None or end <= start:
             return cls(start, None, None, None)
         since = max(end - length, start)
-        if guard.compare == Compare.HARD_CAP and before is not None:
+        if is_cap(guard) and before is not None:
             # No run slips through between two looks, however short the window is.
             since = max(min(since, before), start)
         recent = None
@@ -120,33 +169,49 @@ class _Window:
             recent = Span(guard.path_id, max(data_at - length, start), data_at)
         return cls(start, data_at, Span(guard.path_id, since, end), recent)
 
-    def evidence(self, guard: Guard, found: Mapping[Span, Mapping[Scope, Measures]]) -> Evidence:
+    def evidence(self, guard: Guard, read: _Read) -> Evidence:
+        signal = signal_of(guard.signal)
+        waiting = None
+        if signal.source in STATES:
+            waiting = _waiting(guard, read)
         if self.window is None:
-            return Evidence(started_at=self.started_at, since=self.started_at)
-        scopes = found[self.window]
+            return Evidence(started_at=self.started_at, since=self.started_at, candidate=waiting)
+        scopes = read.measures[self.window]
         segments = {s.segment_id for s in scopes if _in_scope(s, guard, arm=ARM_CANDIDATE)}
         candidate = _total(scopes, guard, arm=ARM_CANDIDATE)
-        estimated = self._estimate(guard, candidate)
-        n_of = signal_of(guard.signal).n_of
+        estimated, what = self._estimate(guard, candidate), ""
+        if signal.source == "repeats":
+            categories = _failures(read.failures[self.window], guard, arm=ARM_CANDIDATE)
+            estimated = repeats(categories, n=candidate.n)
+            # Of equally common ones always the same is named.
+            what = max(sorted(categories), key=categories.__getitem__, default="")
+        elif waiting is not None:
+            estimated = replace(waiting, n=candidate.n)
         recent = candidate
         if self.recent is not None:
-            recent = _total(found[self.recent], guard, arm=ARM_CANDIDATE)
+            recent = _total(read.measures[self.recent], guard, arm=ARM_CANDIDATE)
         stable = None
         if guard.compare == Compare.STABLE:
             # Only where the candidate ran too: other segments are other people's tasks.
             beside = {scope: m for scope, m in scopes.items() if scope.segment_id in segments}
-            stable = self._estimate(guard, _total(beside, guard, arm=ARM_STABLE))
-        cap = None
-        if guard.compare == Compare.HARD_CAP:
-            cap = largest(signal_of(guard.signal), candidate)
+            theirs = _total(beside, guard, arm=ARM_STABLE)
+            stable = self._estimate(guard, theirs)
+            if signal.source == "repeats":
+                failed = {
+                    scope: found
+                    for scope, found in read.failures[self.window].items()
+                    if scope.segment_id in segments
+                }
+                stable = repeats(_failures(failed, guard, arm=ARM_STABLE), n=theirs.n)
         return Evidence(
             started_at=self.started_at,
             since=self.window.since,
             data_at=self.data_at,
-            recent_n=getattr(recent, n_of),
+            recent_n=getattr(recent, signal.n_of),
             candidate=estimated,
             stable=stable,
-            largest=cap,
+            largest=largest(signal, candidate) if is_cap(guard) else None,
+            what=what,
         )
 
     def _estimate(self, guard: Guard, measures: Measures) -> Estimate | None:
@@ -164,9 +229,33 @@ class _Window:
 def _in_scope(scope: Scope, guard: Guard, *, arm: int) -> bool:
     if scope.arm != arm or (guard.segment_id is not None and scope.segment_id != guard.segment_id):
         return False
+    reach = signal_of(guard.signal).reach
+    if scope.moved if reach == "normal" else not scope.moved and reach == "fallback":
+        return False
     # The arm outlives a rollout: what an earlier candidate did is not this one's.
-    return arm != ARM_CANDIDATE or scope.release_id == guard.candidate_id
+    if arm != ARM_CANDIDATE or scope.release_id == guard.candidate_id:
+        return True
+    # A fallback may serve stable's release, or none, to the candidate's people.
+    return scope.moved and reach in {"arm", "fallback"}
 
 
 def _total(scopes: Mapping[Scope, Measures], guard: Guard, *, arm: int) -> Measures:
     return total(m for scope, m in scopes.items() if _in_scope(scope, guard, arm=arm))
+
+
+def _failures(scopes: Mapping[Scope, Counter[str]], guard: Guard, *, arm: int) -> Counter[str]:
+    categories: Counter[str] = Counter()
+    for scope, found in scopes.items():
+        if _in_scope(scope, guard, arm=arm):
+            categories.update(found)
+    return categories
+
+
+def _waiting(guard: Guard, read: _Read) -> Estimate:
+    """Return what waits for reviewers now, on the candidate's arm."""
+    found = Backlog()
+    for (path_id, scope), backlog in read.reviews.items():
+        if path_id == guard.path_id and _in_scope(scope, guard, arm=ARM_CANDIDATE):
+            found = found + backlog
+    value = found.value(signal_of(guard.signal).source, at=read.now)
+    return Estimate(value, value, value, 0)

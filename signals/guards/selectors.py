@@ -7,8 +7,15 @@ from typing import Any, Final
 
 from signals.catalogue import shown_at, signal_of
 from signals.format import limit_text, value_text
-from signals.guards.decide import CellState, Word, cell_state, runs_needed, used_share
-from signals.guards.evidence import verdict_of
+from signals.guards.decide import (
+    CellState,
+    Word,
+    cell_state,
+    least_n,
+    runs_needed,
+    used_share,
+)
+from signals.guards.evidence import limit_of, verdict_of
 from signals.guards.models import Compare, Guard, GuardKind, Verdict
 
 # A verdict that nobody renewed for so long says nothing of now: the watch has stopped.
@@ -129,6 +136,7 @@ def _verdict_row(guard: Guard, now: datetime) -> VerdictRow:
     n = held.n if held else 0
     word, sentence = _said(guard, held)
     needs = None
+    is_criterion = guard.kind == GuardKind.CRITERION
     if word in {Word.UNDECIDED, Word.WATCHING}:
         needs = runs_needed(
             limit=guard.limit if guard.compare == Compare.LIMIT else None,
@@ -136,7 +144,7 @@ def _verdict_row(guard: Guard, now: datetime) -> VerdictRow:
             low=low,
             high=high,
             n=n,
-            min_n=guard.min_n,
+            min_n=least_n(signal, guard.min_n) if is_criterion else guard.min_n,
         )
     return VerdictRow(
         guard=guard.slug,
@@ -155,9 +163,9 @@ def _verdict_row(guard: Guard, now: datetime) -> VerdictRow:
         low=low,
         high=high,
         unit=signal.unit,
-        reference=guard.limit,
+        reference=limit_of(guard),
         value_text=value_text(signal, value),
-        limit_text=limit_text(signal, guard.limit),
+        limit_text=limit_text(signal, limit_of(guard)),
         n=n,
         min_n=guard.min_n,
         window_s=guard.window_s,
@@ -222,7 +230,7 @@ def _cell(guard: Guard, now: datetime) -> SignalCell:
     held, signal = verdict_of(guard), signal_of(guard.signal)
     value, low, high = (held.value, held.low, held.high) if held else (None, None, None)
     n = held.n if held else 0
-    limit = guard.limit if guard.compare in {Compare.LIMIT, Compare.HARD_CAP} else None
+    limit = limit_of(guard) if guard.compare in {Compare.LIMIT, Compare.HARD_CAP} else None
     state = cell_state(
         word=_said(guard, held)[0],
         signal=signal,

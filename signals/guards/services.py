@@ -1,6 +1,6 @@
 """Define, arm and look at guards. A look writes verdicts and nothing else."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -8,11 +8,25 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import connection, transaction
 
-from rollout_console.catalog.models import Release, Segment, Workflow, WorkflowPath
+from rollout_console.catalog.models import (
+    Release,
+    Segment,
+    Sensitivity,
+    Workflow,
+    WorkflowPath,
+)
 from signals.buckets.selectors import last_drain
 from signals.catalogue import signal_of
 from signals.guards.decide import Decision, Evidence, Rule, decide
-from signals.guards.evidence import evidence_of, started_at, verdict_of
+from signals.guards.evidence import (
+    CRITICAL,
+    evidence_of,
+    is_cap,
+    is_critical,
+    limit_of,
+    started_at,
+    verdict_of,
+)
 from signals.guards.models import Compare, Guard, GuardKind, Severity, Verdict, VerdictChange
 from signals.ingest.selectors import queue_state
 
@@ -56,7 +70,8 @@ def guards_define(
     """Make a rollout's guards those of a plan; return the current ones.
 
     The same definition keeps its row, a changed one retires it and adds a version, one that is
-    gone from the plan retires. The document is a checked plan, or its `rollout` part.
+    gone from the plan retires. A sensitive path has its cap on critical failures in any case.
+    The document is a checked plan, or its `rollout` part.
     """
     plan = document.get("rollout", document)
     by_slug = {path.slug: path for path in paths}
@@ -73,7 +88,10 @@ def guards_define(
         newest[slug] = max(newest.get(slug, 0), version)
     wanted = [
         *(_definition(GuardKind.CRITERION, item, bakes) for item in plan.get("criteria", [])),
-        *(_definition(GuardKind.TRIGGER, item, bakes) for item in plan.get("triggers", [])),
+        *(
+            _definition(GuardKind.TRIGGER, item, bakes)
+            for item in [*plan.get("triggers", []), *_critical_caps(plan, by_slug.values())]
+        ),
     ]
     kept: list[Guard] = []
     for slug, path_slug, segment_slug, fields in wanted:
@@ -207,6 +225,28 @@ def _definition(
     return item["slug"], item.get("path"), item.get("segment"), fields
 
 
+def _critical_caps(
+    plan: Mapping[str, Any], paths: Iterable[WorkflowPath]
+) -> Iterator[dict[str, Any]]:
+    """Yield the trigger that a sensitive path has whether or not its plan names one."""
+    triggers = plan.get("triggers", [])
+    taken = {item["slug"] for item in [*plan.get("criteria", []), *triggers]}
+    watched = {item.get("path") for item in triggers if item["signal"] == CRITICAL}
+    for path in paths:
+        slug = f"critical-{path.slug}"[:80]
+        if path.sensitivity != Sensitivity.SENSITIVE or watched & {path.slug, None}:
+            continue
+        yield {
+            "slug": slug if slug not in taken else f"no-{slug}"[:80],
+            "path": path.slug,
+            "signal": CRITICAL,
+            "compare": Compare.HARD_CAP.value,
+            "limit": 0,
+            "severity": Severity.CRITICAL.value,
+            "response": {"kind": "recommend", "action": "rollback"},
+        }
+
+
 def _retire(guard: Guard, now: datetime) -> None:
     guard.retired_at = now
     guard.armed = False
@@ -220,7 +260,7 @@ def _is_due(guard: Guard, now: datetime) -> bool:
     a small part of its length, so that watching long windows stays cheap under heavy traffic.
     """
     held = verdict_of(guard)
-    if held is None or guard.compare == Compare.HARD_CAP:
+    if held is None or is_cap(guard):
         return True
     length = min(float(guard.window_s), (now - started_at(guard)).total_seconds())
     if guard.kind == GuardKind.TRIGGER:
@@ -234,8 +274,9 @@ def _rule(guard: Guard) -> Rule:
     return Rule(
         is_trigger=guard.kind == GuardKind.TRIGGER,
         signal=signal_of(guard.signal),
-        compare=guard.compare,  # type: ignore[arg-type]  # held to these words by a constraint
-        limit=guard.limit,
+        # Held to these words by a constraint.
+        compare="hard_cap" if is_critical(guard) else guard.compare,  # type: ignore[arg-type]
+        limit=limit_of(guard),
         margin=guard.margin,
         window_s=guard.window_s,
         min_n=guard.min_n,

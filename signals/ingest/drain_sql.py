@@ -1,8 +1,13 @@
-"""The drain's statements: stage, keep what is new, append the ledger, count."""
+"""The drain's statements: stage, keep what is new, append the ledgers, count."""
 
 from typing import Final
 
-from signals.buckets.keys import BUCKET_KEY, HISTOGRAM_PER_DOUBLING
+from signals.buckets.keys import (
+    BUCKET_KEY,
+    HISTOGRAM_PER_DOUBLING,
+    MODE_NORMAL,
+    SUBJECTS_MAX,
+)
 from signals.ingest.rows import COLUMNS, OUTCOMES
 
 _columns: Final = ", ".join(COLUMNS)
@@ -17,6 +22,9 @@ _COUNTS: Final = {
     "n": "count(*)",
     **{f"n_{name}": f"count(*) filter (where outcome = {code})" for name, code in OUTCOMES.items()},
     "n_critical": "count(*) filter (where critical)",
+    "fallback_n": "count(*) filter"
+    f" (where mode <> {MODE_NORMAL} or outcome = {OUTCOMES['fallback']})",
+    "labelled": "count(*) filter (where quality_passed is not null or quality_score is not null)",
     "review_requested": "count(*) filter (where review_requested)",
     "quality_n": "count(quality_passed)",
     "quality_passed": "count(*) filter (where quality_passed)",
@@ -68,6 +76,12 @@ def _histogram(name: str) -> str:
     ) as {name} on true"""  # noqa: S608  # of our own constants
 
 
+# Hashes, so that the pseudonyms stand in one place only; capped, so that a row stays small.
+SUBJECTS: Final = (
+    "coalesce((array_agg(distinct hashtextextended(subject, 0))"
+    f" filter (where subject is not null))[1:{SUBJECTS_MAX}], '{{}}')"
+)
+
 _key: Final = ", ".join(BUCKET_KEY)
 _kept_key: Final = ", ".join(f"k.{name}" for name in BUCKET_KEY)
 _counted: Final = ",\n        ".join(f"{sql} as {name}" for name, sql in _COUNTS.items())
@@ -80,7 +94,8 @@ with fresh as (
     insert into run ({_columns})
     select {_columns} from run_staging order by occurred_at, workflow_id, id_hash
     on conflict do nothing
-    returning drain, date_bin('1 minute', occurred_at, 'epoch'::timestamptz) as minute,
+    returning occurred_at, id_hash, failure_category, subject,
+        drain, date_bin('1 minute', occurred_at, 'epoch'::timestamptz) as minute,
         workflow_id, path_id, segment_id, release_id, arm, mode, input_condition, risk,
         outcome, critical, review_requested, quality_passed, quality_score, latency_ms, cost_usd,
         input_tokens, output_tokens, context_tokens, retries, retrieved, retrieval_score,
@@ -104,6 +119,34 @@ with fresh as (
     from k join ingest_batch as b on b.seq = k.drain
     {_histogram("latency")}
     {_histogram("cost")}
+), failed as (
+    insert into failure_ledger (drain, arrived_at, {_key}, category, n, subjects)
+    select k.drain, b.received_at, {_kept_key}, k.failure_category, k.n, k.subjects
+    from (
+        select drain, {_key}, failure_category, count(*) as n, {SUBJECTS} as subjects
+        from fresh where counts and failure_category is not null
+        group by drain, {_key}, failure_category
+    ) as k join ingest_batch as b on b.seq = k.drain
+), asked as (
+    insert into requested_review (
+        workflow_id, run_hash, asked_at, path_id, segment_id, release_id, arm, mode, opened_drain
+    )
+    select workflow_id, id_hash, occurred_at, path_id, segment_id, release_id, arm, mode, drain
+    from fresh where counts and review_requested
+    on conflict do nothing
 )
 select drain, count(*) from fresh group by drain
 """  # noqa: S608  # of our own constants
+
+# What observations wait for is noted, not looked for: with none waiting this costs one look.
+AWAITED: Final = """
+insert into awaited_run (workflow_id, run_hash, occurred_at)
+select s.workflow_id, s.id_hash, s.occurred_at
+from run_staging as s cross join lateral (
+    select from observation as o
+    where o.workflow_id = s.workflow_id and o.run_hash = s.id_hash and o.state = 0
+        and (o.run_occurred_at is null or o.run_occurred_at = s.occurred_at)
+    limit 1
+) as waits
+where exists (select from observation where state = 0)
+"""

@@ -8,12 +8,25 @@ class BatchState(models.TextChoices):
     FAILED = "failed"
 
 
+class BatchKind(models.TextChoices):
+    RUNS = "runs"
+    OBSERVATIONS = "observations"
+    # What one round of attributing observations to runs added; made here, by no request.
+    LABELS = "labels"
+
+
 class IngestBatch(models.Model):
-    """One accepted request: its good items, compressed, until they are drained into runs."""
+    """One accepted request: its good items, compressed, until they are drained."""
 
     # In order of acceptance, the drain's number in the ledger; `id` is what the client is told.
     seq = models.BigAutoField(primary_key=True)
     id = models.UUIDField(unique=True)
+    kind = models.CharField(
+        max_length=12,
+        choices=BatchKind.choices,
+        default=BatchKind.RUNS,
+        db_default=BatchKind.RUNS.value,
+    )
     received_at = models.DateTimeField()
     token_name = models.CharField(max_length=150)
     n_accepted = models.IntegerField()
@@ -31,11 +44,14 @@ class IngestBatch(models.Model):
     duplicates = models.IntegerField(null=True)
     # Segment names nobody knows, with how many runs carried each.
     unknown_segments = models.JSONField(default=dict)
+    # Observations whose run never came.
+    unknown_runs = models.IntegerField(default=0, db_default=0)
 
     class Meta:
         db_table = "ingest_batch"
         constraints = [
             CheckConstraint(name="batch_state_known", condition=Q(state__in=BatchState.values)),
+            CheckConstraint(name="batch_kind_known", condition=Q(kind__in=BatchKind.values)),
         ]
         indexes = [
             models.Index(name="batch_pending", fields=["seq"], condition=Q(state="pending")),
@@ -102,3 +118,101 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return self.run_id
+
+
+class ObservationState(models.IntegerChoices):
+    WAITING = 0
+    APPLIED = 1
+    UNKNOWN = 2
+
+
+class Observation(models.Model):
+    """Something learned about a run later; it waits for its run, and is then counted with it.
+
+    What identifies it is (workflow, id), so a retry counts once whatever else it repeats. Labels
+    are few beside runs, so one index over all of them serves where runs need one a day.
+    `look_at` is when a waiting one looks for its run again; a run that comes is noted beside.
+    """
+
+    pk = models.CompositePrimaryKey("workflow_id", "id_hash")
+    workflow_id = models.IntegerField()
+    id_hash = models.UUIDField()
+    drain = models.BigIntegerField()
+    received_at = models.DateTimeField()
+    occurred_at = models.DateTimeField()
+    run_hash = models.UUIDField()
+    run_occurred_at = models.DateTimeField(null=True)
+    kind = models.SmallIntegerField()
+    observation_id = models.TextField()
+    run_id = models.TextField()
+    name = models.TextField(null=True)
+    score = models.FloatField(null=True)
+    passed = models.BooleanField(null=True)
+    verdict = models.SmallIntegerField(null=True)
+    reviewer = models.TextField(null=True)
+    duration_ms = models.FloatField(null=True)
+    value = models.SmallIntegerField(null=True)
+    outcome = models.SmallIntegerField(null=True)
+    failure_category = models.TextField(null=True)
+    critical = models.BooleanField(null=True)
+    state = models.SmallIntegerField(
+        choices=ObservationState.choices,
+        default=ObservationState.WAITING,
+        db_default=ObservationState.WAITING.value,
+    )
+    look_at = models.DateTimeField()
+    looks = models.SmallIntegerField(default=0, db_default=0)
+
+    class Meta:
+        db_table = "observation"
+        constraints = [
+            CheckConstraint(
+                name="observation_state_known", condition=Q(state__in=ObservationState.values)
+            ),
+        ]
+        indexes = [
+            models.Index(name="observation_to_look", fields=["look_at"], condition=Q(state=0)),
+            models.Index(
+                name="observation_waiting",
+                fields=["workflow_id", "run_hash"],
+                condition=Q(state=0),
+            ),
+            models.Index(name="observation_waiting_drain", fields=["drain"], condition=Q(state=0)),
+        ]
+
+    def __str__(self) -> str:
+        return self.observation_id
+
+
+class AwaitedRun(models.Model):
+    """A run that came while observations waited for it; consumed when they are attributed."""
+
+    workflow_id = models.IntegerField()
+    run_hash = models.UUIDField()
+    occurred_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "awaited_run"
+
+    def __str__(self) -> str:
+        return str(self.run_hash)
+
+
+class TaskFact(models.Model):
+    """What observations have added to a task, so that nothing is counted twice for it.
+
+    `fact` is a word of `signals.ingest.label_sql`; `observation` is the hash of the one counted.
+    """
+
+    pk = models.CompositePrimaryKey("workflow_id", "run_hash", "run_occurred_at", "fact")
+    workflow_id = models.IntegerField()
+    run_hash = models.UUIDField()
+    run_occurred_at = models.DateTimeField()
+    fact = models.TextField()
+    observation = models.UUIDField()
+
+    class Meta:
+        db_table = "task_fact"
+
+    def __str__(self) -> str:
+        return self.fact

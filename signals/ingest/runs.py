@@ -179,20 +179,20 @@ def run_read(item: bytes, *, earliest: datetime, latest: datetime) -> Run:
     try:
         run = run_decode(item)
     except msgspec.ValidationError as error:
-        raise _refusal(str(error)) from error
+        raise refusal(str(error)) from error
     except msgspec.DecodeError as error:
         detail = "The item holds half a surrogate pair, or a number out of range."
         raise ItemRefused("", detail) from error
     if not earliest <= run.occurred_at <= latest:
         raise _out_of_time(run.occurred_at, latest)
     if run.context and context_of(run)[:1] not in (b"{", b"n"):
-        raise _must("context")
+        raise must("context")
     if type(run.cost_usd) is str and not _is_amount(run.cost_usd):
-        raise _must("cost_usd")
-    if _NUL_ESCAPE in item and (pointer := _nul_pointer(json_value(item), "")) is not None:
+        raise must("cost_usd")
+    if _NUL_ESCAPE in item and (pointer := nul_pointer(json_value(item))) is not None:
         raise ItemRefused(pointer, "Text must not hold a NUL character.")
     if run.segment is not None and not SLUG.fullmatch(run.segment):
-        raise _must("segment")
+        raise must("segment")
     return run
 
 
@@ -219,8 +219,11 @@ def _is_amount(text: str) -> bool:
     return _DECIMAL.fullmatch(text) is not None and float(text) <= MAX_MONEY
 
 
-def _must(field: str, pointer: str | None = None) -> ItemRefused:
-    return ItemRefused(pointer or f"/{field}", f"`{field}` must be {RULES[field]}.")
+def must(
+    field: str, pointer: str | None = None, *, rules: Mapping[str, str] = RULES
+) -> ItemRefused:
+    """Return the refusal that says what `field` must be."""
+    return ItemRefused(pointer or f"/{field}", f"`{field}` must be {rules[field]}.")
 
 
 def _out_of_time(occurred_at: datetime, latest: datetime) -> ItemRefused:
@@ -232,21 +235,21 @@ def _out_of_time(occurred_at: datetime, latest: datetime) -> ItemRefused:
     return ItemRefused("/occurred_at", detail)
 
 
-def _refusal(message: str) -> ItemRefused:
+def refusal(message: str, *, rules: Mapping[str, str] = RULES) -> ItemRefused:
     """Turn the decoder's message into a pointer and a sentence in the contract's words."""
     if missing := _MISSING.search(message):
         name = missing["name"]
-        return ItemRefused(f"/{name}", f"`{name}` is required: {RULES.get(name, 'see the docs')}.")
+        return ItemRefused(f"/{name}", f"`{name}` is required: {rules.get(name, 'see the docs')}.")
     found = _MESSAGE.match(message)
     path = (found["path"] if found else None) or ""
     # `$.attributes[...]` names no key; the map as a whole is pointed at.
     names = [part for part in path.replace("[...]", "").split(".") if part]
     if not names:
         return ItemRefused("", "An item must be a JSON object.")
-    return _must(names[0], "/" + "/".join(names))
+    return must(names[0], "/" + "/".join(names), rules=rules)
 
 
-def _nul_pointer(value: Any, pointer: str) -> str | None:
+def nul_pointer(value: Any, pointer: str = "") -> str | None:
     """Return where `value` holds a NUL, None if nowhere."""
     if isinstance(value, str):
         return pointer if "\0" in value else None
@@ -255,10 +258,10 @@ def _nul_pointer(value: Any, pointer: str) -> str | None:
             if "\0" in key:
                 return pointer
             escaped = key.replace("~", "~0").replace("/", "~1")
-            if (found := _nul_pointer(member, f"{pointer}/{escaped}")) is not None:
+            if (found := nul_pointer(member, f"{pointer}/{escaped}")) is not None:
                 return found
     elif isinstance(value, list):
         for number, member in enumerate(value):
-            if (found := _nul_pointer(member, f"{pointer}/{number}")) is not None:
+            if (found := nul_pointer(member, f"{pointer}/{number}")) is not None:
                 return found
     return None

@@ -9,7 +9,13 @@ from django.db import connection
 
 from approvals.authority.principals import Principal
 from rollout_console.core.errors import NotFound
-from signals.ingest.models import BatchState, IngestBatch
+from signals.ingest.models import (
+    BatchKind,
+    BatchState,
+    IngestBatch,
+    Observation,
+    ObservationState,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +38,30 @@ def queue_state(*, now: datetime) -> QueueState:
     return QueueState(pending=pending, oldest_age_s=age_s, body_bytes=int(body_bytes))
 
 
+def labels_waiting(*, drain: int | None = None) -> int:
+    """Return how many labels are without a run as yet; of one drained batch, or of all."""
+    waiting = Observation.objects.filter(state=ObservationState.WAITING)
+    return waiting.filter(drain=drain).count() if drain is not None else waiting.count()
+
+
 def batch_document(*, batch_id: UUID, principal: Principal) -> dict[str, Any]:
     """Return what the API answers for a batch.
 
-    A token limited to workflows sees its own batches only.
+    A token limited to workflows sees its own batches only. Of observations, `waiting` are those
+    whose run has not come, `unknown` those that waited in vain.
 
     Raises:
         NotFound: there is no such batch, or it is another token's.
     """
-    batch = IngestBatch.objects.filter(id=batch_id).defer("body").first()
+    batch = (
+        IngestBatch.objects.filter(id=batch_id).exclude(kind=BatchKind.LABELS).defer("body").first()
+    )
     reachable = principal.workflow_ids is None
     if batch is None or not (reachable or batch.token_name == principal.name):
         raise NotFound(f"There is no batch {batch_id}.")
     document: dict[str, Any] = {
         "batch_id": str(batch.id),
+        "kind": batch.kind,
         "state": batch.state,
         "received_at": batch.received_at,
         "accepted": batch.n_accepted,
@@ -53,8 +69,12 @@ def batch_document(*, batch_id: UUID, principal: Principal) -> dict[str, Any]:
         "errors": batch.errors,
         "drained_at": batch.drained_at,
         "duplicates": batch.duplicates,
-        "unknown_segments": batch.unknown_segments,
     }
+    if batch.kind == BatchKind.RUNS:
+        document["unknown_segments"] = batch.unknown_segments
+    else:
+        document["waiting"] = labels_waiting(drain=batch.seq)
+        document["unknown"] = batch.unknown_runs
     if batch.state == BatchState.FAILED:
         document["error"] = batch.error
     return document

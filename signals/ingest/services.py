@@ -1,4 +1,4 @@
-"""Accept batches of reported runs durably, and drain them into runs and ledger entries."""
+"""Accept batches of runs or observations durably; drain them into rows and ledger entries."""
 
 import gzip
 import time
@@ -19,8 +19,10 @@ from rollout_console.catalog.models import Release, Segment, WorkflowPath
 from rollout_console.core.errors import DomainError
 from signals.ingest import drain_sql, framing
 from signals.ingest.ids import uuid7
-from signals.ingest.models import BatchState, IngestBatch
+from signals.ingest.labels import observations_keep
+from signals.ingest.models import BatchKind, BatchState, IngestBatch
 from signals.ingest.nudging import nudger
+from signals.ingest.observations import Observation, observation_read
 from signals.ingest.places import Places, forget, places
 from signals.ingest.rows import Names, PathRoles, run_line
 from signals.ingest.runs import (
@@ -46,6 +48,7 @@ BACKLOG_FRESH_S: Final = 0.5
 GZIP_MAGIC: Final = b"\x1f\x8b"
 
 _runs_decode: Final = msgspec.json.Decoder(list[Run]).decode
+_observations_decode: Final = msgspec.json.Decoder(list[Observation]).decode
 _json_encode: Final = msgspec.json.Encoder().encode
 
 
@@ -81,6 +84,7 @@ def batch_store(
     content_encoding: str | None,
     principal: Principal,
     now: datetime,
+    kind: BatchKind = BatchKind.RUNS,
 ) -> BatchReceipt:
     """Keep the good items of a request durably and say what is wrong with the others.
 
@@ -92,7 +96,8 @@ def batch_store(
     _backlog_check(now)
     text = framing.unpacked(body, content_encoding)
     items = framing.items_split(text, content_type)
-    good, errors = _items_check(items, principal=principal, now=now)
+    check = _items_check if kind == BatchKind.RUNS else _observations_check
+    good, errors = check(items, principal=principal, now=now)
     packed = None
     if good:
         whole = len(good) == len(items) and text.lstrip(b" \t\r\n").startswith(b"[")
@@ -103,6 +108,7 @@ def batch_store(
     batch_id = uuid7()
     _batch_insert(
         batch_id=batch_id,
+        kind=kind,
         principal=principal,
         n_accepted=len(good),
         errors=errors,
@@ -166,6 +172,29 @@ def _items_check(
     return good, errors
 
 
+def _observations_check(
+    items: Sequence[bytes], *, principal: Principal, now: datetime
+) -> tuple[list[bytes], list[ItemError]]:
+    """Return the observations that fit, and what is wrong with the others."""
+    began = time.monotonic()
+    workflows = places().workflows
+    earliest, latest = time_bounds(now)
+    good: list[bytes] = []
+    errors: list[ItemError] = []
+    for index, item in enumerate(items):
+        try:
+            slug = observation_read(item, earliest=earliest, latest=latest).workflow
+            if slug not in workflows:
+                workflows = places(not_before=began).workflows
+            if slug not in workflows or not principal.reaches(workflows[slug]):
+                raise _unknown_workflow(slug)
+        except ItemRefused as refused:
+            errors.append(ItemError(index, refused.pointer, refused.detail))
+        else:
+            good.append(item)
+    return good, errors
+
+
 def _place_find(run: Run, *, principal: Principal, not_before: float) -> Places:
     """Return places that hold the run's path, looking again or adding it where that is allowed.
 
@@ -200,6 +229,7 @@ def _unknown_workflow(slug: str) -> ItemRefused:
 def _batch_insert(
     *,
     batch_id: UUID,
+    kind: BatchKind,
     principal: Principal,
     n_accepted: int,
     errors: list[ItemError],
@@ -213,15 +243,17 @@ def _batch_insert(
             """
             with stored as (
                 insert into ingest_batch (
-                    id, received_at, token_name, n_accepted, n_rejected, errors, body, body_bytes,
-                    state, attempts, error, drained_at, folded_at, duplicates, unknown_segments
-                ) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, 0, '', %s, %s, %s, '{}')
+                    id, kind, received_at, token_name, n_accepted, n_rejected, errors, body,
+                    body_bytes, state, attempts, error, drained_at, folded_at, duplicates,
+                    unknown_segments
+                ) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, '', %s, %s, %s, '{}')
                 returning seq
             )
             select seq, pg_notify('ingest', '') from stored
             """,
             [
                 batch_id,
+                kind,
                 now,
                 principal.name[:150],
                 n_accepted,
@@ -243,12 +275,15 @@ def _batch_insert(
 @dataclass(frozen=True, slots=True)
 class _Picked:
     seq: int
+    kind: str
     body: bytes
     n_accepted: int
 
 
 def batches_drain(*, now: datetime) -> int:
     """Turn every waiting batch into runs and ledger entries; return how many were drained.
+
+    Observations are kept until `observations_attribute` counts them with their runs.
 
     Safe to run many at once: each claims batches with a row lock, and a run that two batches
     carry is kept by whichever commits first. A batch that fails is tried again later, and set
@@ -279,40 +314,75 @@ def batches_drain(*, now: datetime) -> int:
 
 
 def _pick(limit: int, *, now: datetime) -> list[_Picked]:
-    """Lock the oldest free batch, and small ones after it up to `limit` runs."""
-    picked = _lock_batches(1, after=0, at_most=None, now=now)
+    """Lock the oldest free batch, and small ones of its kind after it up to `limit` items."""
+    picked = _lock_batches(1, kind=None, after=0, at_most=None, now=now)
     if not picked:
         return []
     first = picked[0]
     more = (limit - first.n_accepted) // max(first.n_accepted, 20)
     if more > 0:
         at_most = max(first.n_accepted, 20)
-        picked += _lock_batches(more, after=first.seq, at_most=at_most, now=now)
+        picked += _lock_batches(more, kind=first.kind, after=first.seq, at_most=at_most, now=now)
     return picked
 
 
-def _lock_batches(count: int, *, after: int, at_most: int | None, now: datetime) -> list[_Picked]:
+def _lock_batches(
+    count: int, *, kind: str | None, after: int, at_most: int | None, now: datetime
+) -> list[_Picked]:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            select seq, body, n_accepted from ingest_batch
+            select seq, kind, body, n_accepted from ingest_batch
             where state = 'pending' and (retry_at is null or retry_at <= %s)
-                and seq > %s and (%s::int is null or n_accepted <= %s)
+                and (%s::text is null or kind = %s) and seq > %s
+                and (%s::int is null or n_accepted <= %s)
             order by seq limit %s for update skip locked
             """,
-            [now, after, at_most, at_most, count],
+            [now, kind, kind, after, at_most, at_most, count],
         )
-        return [_Picked(seq, bytes(body), n) for seq, body, n in cursor.fetchall()]
+        return [_Picked(seq, kind, bytes(body), n) for seq, kind, body, n in cursor.fetchall()]
 
 
 def _group_drain(picked: Sequence[_Picked], *, now: datetime) -> None:
+    unknown: dict[int, dict[str, int]] = {}
+    if picked[0].kind == BatchKind.RUNS:
+        fresh = _runs_keep(picked, unknown_segments=unknown, now=now)
+    else:
+        fresh = observations_keep(
+            [(batch.seq, _observations_decode(_unpacked(batch.body))) for batch in picked]
+        )
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """
+            update ingest_batch set state = 'drained', drained_at = %s, duplicates = %s,
+                unknown_segments = %s, body = null, body_bytes = 0, error = ''
+            where seq = %s
+            """,
+            [
+                (
+                    now,
+                    batch.n_accepted - fresh.get(batch.seq, 0),
+                    _json_encode(unknown.get(batch.seq, {})).decode(),
+                    batch.seq,
+                )
+                for batch in picked
+            ],
+        )
+
+
+def _runs_keep(
+    picked: Sequence[_Picked], *, unknown_segments: dict[int, dict[str, int]], now: datetime
+) -> dict[int, int]:
+    """Keep the batches' new runs with their ledger entries; return how many each brought.
+
+    Segment names nobody knows are counted in `unknown_segments`, by batch.
+    """
     batches = [(batch, _runs_decode(_unpacked(batch.body))) for batch in picked]
     runs = [run for _, batch_runs in batches for run in batch_runs]
     names = _names_read(runs, now=now)
     lines: list[str] = []
-    unknown: dict[int, dict[str, int]] = {}
     for batch, batch_runs in batches:
-        seen = unknown[batch.seq] = {}
+        seen = unknown_segments[batch.seq] = {}
         lines.extend(
             run_line(run, drain=batch.seq, names=names, unknown_segments=seen) for run in batch_runs
         )
@@ -327,22 +397,8 @@ def _group_drain(picked: Sequence[_Picked], *, now: datetime) -> None:
             copy.write("\n".join(lines))
         cursor.execute(drain_sql.KEEP)
         fresh = dict(cursor.fetchall())
-        cursor.executemany(
-            """
-            update ingest_batch set state = 'drained', drained_at = %s, duplicates = %s,
-                unknown_segments = %s, body = null, body_bytes = 0, error = ''
-            where seq = %s
-            """,
-            [
-                (
-                    now,
-                    batch.n_accepted - fresh.get(batch.seq, 0),
-                    _json_encode(unknown[batch.seq]).decode(),
-                    batch.seq,
-                )
-                for batch in picked
-            ],
-        )
+        cursor.execute(drain_sql.AWAITED)
+    return fresh
 
 
 def _unpacked(body: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """A signal's value and 95 % range from measures. Pure: no Django."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -43,19 +44,26 @@ def estimate(
     """Return what `measures` say of `signal`; None without a single task that reported it.
 
     Args:
-        signal: a collected signal; any other gives None.
+        signal: a signal that is made of measures; any other gives None.
         measures: the runs looked at.
         span_s: seconds they cover, for signals that are per hour.
         slow_ms: the path's slow limit, for the rate of slow tasks; None gives None.
     """
     n: int = getattr(measures, signal.n_of)
-    if n == 0:
-        return None
     total: float = getattr(measures, signal.total_of) if signal.total_of else 0.0
+    if n == 0:
+        # A rare event that is told of later is one, without a task beside it.
+        told = signal.source == "count" and total > 0
+        return Estimate(total, total, total, 0) if told else None
     squares: float | None = getattr(measures, signal.squares_of) if signal.squares_of else None
     match signal.source:
         case "share":
-            return _with(total / n, rate_interval(total, n), n)
+            # Labels of earlier tasks arrive too, so a short window may hold more of them.
+            part = min(total, n)
+            return _with(part / n, rate_interval(part, n), n)
+        case "missing_share":
+            missing = max(0.0, n - total)
+            return _with(missing / n, rate_interval(missing, n), n)
         case "slow_share":
             if slow_ms is None:
                 return None
@@ -86,11 +94,17 @@ def estimate(
             return None
 
 
+def repeats(categories: Mapping[str, int], *, n: int) -> Estimate | None:
+    """Return how many tasks failed in the commonest of `categories`, among `n` tasks."""
+    most = float(max(categories.values(), default=0))
+    return Estimate(most, most, most, n) if n or most else None
+
+
 def largest(signal: Signal, measures: Measures) -> Estimate | None:
     """Return the greatest single run's value, for a hard cap; a total where runs have none."""
     if signal.unit == "ms" and signal.source == "quantile":
         value = measures.latency_max
-    elif signal.slug == "cost_per_task_usd":
+    elif signal.unit == "usd" and signal.source == "mean":
         value = measures.cost_max
     else:
         return None

@@ -130,7 +130,7 @@ def test_long_charts_read_minutes(live: Rollout, path: WorkflowPath) -> None:
 
 
 def test_no_points_for_what_is_not_collected(live: Rollout, path: WorkflowPath) -> None:
-    for signal in ("repeated_failures", "data_age_s", "something_own"):
+    for signal in ("action_undo_rate", "data_age_s", "something_own"):
         assert (
             signal_series(
                 signal=signal,

@@ -48,6 +48,7 @@ def look(
     window_s: int = 120,
     stable: Estimate | None = None,
     largest: Estimate | None = None,
+    what: str = "",
     data_age_s: float | None = 2,
     started_at: datetime = STARTED,
     queue_age_s: float | None = None,
@@ -64,6 +65,7 @@ def look(
             candidate=candidate,
             stable=stable,
             largest=largest,
+            what=what,
         ),
         now=NOW,
         queue_age_s=queue_age_s,
@@ -321,3 +323,62 @@ def test_share_of_the_limit_that_is_used() -> None:
     assert used_share(SIGNALS["critical_failures"], 0, 0) == 0.0
     assert used_share(SIGNALS["critical_failures"], 1, 0) == 2.0
     assert used_share(SIGNALS["latency_p95_ms"], None, 6000) is None
+
+
+def counted(value: float, n: int) -> Estimate:
+    return Estimate(value, value, value, n)
+
+
+def test_a_repeated_failure_is_named() -> None:
+    found = look("repeated_failures", counted(7, 312), limit=5, what="refund_policy_misread")
+    assert found.word is Word.TRIPPED
+    assert found.sentence == (
+        "The same failure came 7 times: refund_policy_misread (last 2 min, n 312),"
+        " above the agreed 5."
+    )
+    quiet = look("repeated_failures", counted(5, 312), limit=5, what="refund_policy_misread")
+    assert quiet.word is Word.QUIET
+    compared = look("repeated_failures", counted(7, 99), compare="stable", stable=counted(1, 99))
+    assert compared.word is Word.WATCHING
+
+
+@pytest.mark.parametrize("signal", ["critical_failures", "repeated_failures"])
+@pytest.mark.parametrize("compare", ["limit", "hard_cap"])
+def test_rare_events_hold_only_after_many_tasks(signal: str, compare: Compare) -> None:
+    early = look(signal, counted(0, 38), limit=0, trigger=False, compare=compare)
+    assert early.word is Word.UNDECIDED
+    assert early.sentence.endswith("needs about 262 more tasks.")
+    assert look(signal, counted(0, 300), limit=0, trigger=False, compare=compare).word is (
+        Word.HOLDING
+    )
+    assert look(signal, counted(1, 38), limit=0, trigger=False, compare=compare).word is (
+        Word.FAILING
+    )
+
+
+def test_a_backlog_is_judged_as_it_stands() -> None:
+    holding = look("review_backlog", counted(12, 40), limit=20, trigger=False)
+    assert (holding.word, holding.sentence) == (
+        Word.HOLDING,
+        "12 reviews wait (now, 40 tasks last 2 min), inside the agreed 20.",
+    )
+    few = look("review_backlog", counted(12, 19), limit=20, trigger=False)
+    assert few.word is Word.UNDECIDED
+    assert few.sentence.endswith("last 2 min); needs about 1 more tasks.")
+    assert look("review_backlog", counted(21, 0), limit=20).word is Word.TRIPPED
+
+
+@pytest.mark.parametrize("age_s", [None, 4000])
+def test_silence_unmakes_no_fact(age_s: float | None) -> None:
+    for signal in ("critical_failures", "repeated_failures", "review_backlog", "review_age_s"):
+        beyond = look(signal, counted(9, 40), limit=2, data_age_s=age_s)
+        assert beyond.word is Word.TRIPPED, signal
+        inside = look(signal, counted(1, 40), limit=2, data_age_s=age_s)
+        assert inside.word is Word.BLIND, signal
+    behind = look("critical_failures", counted(9, 40), limit=2, queue_age_s=61)
+    assert behind.word is Word.BLIND
+
+
+def test_too_few_reviews_are_called_reviews() -> None:
+    found = look("review_reject_rate", rate(3, 9), limit=0.3, min_n=20)
+    assert found.sentence.startswith("Reviews that rejected: 9 of 20 reviews needed")

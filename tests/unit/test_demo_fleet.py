@@ -33,6 +33,7 @@ class Console:
         self.report_statuses: list[int] = []
         self.asked: list[tuple[str, dict[str, Any], dict[str, str]]] = []
         self.reported: list[list[dict[str, Any]]] = []
+        self.labelled: list[list[dict[str, Any]]] = []
         self.enough = threading.Event()
         self.enough_runs = 1
         console = self
@@ -47,7 +48,8 @@ class Console:
                     console.asked.append((key, body, dict(self.headers)))
                     self._answer(console.ask_status, console.decision(key))
                     return
-                console.reported.append(body)
+                noun = self.path.rpartition("/")[2]
+                (console.labelled if noun == "observations" else console.reported).append(body)
                 status = console.report_statuses.pop(0) if console.report_statuses else 202
                 if sum(map(len, console.reported)) >= console.enough_runs:
                     console.enough.set()
@@ -110,8 +112,8 @@ def instance_of(console: Console) -> Instance:
     )
 
 
-def reporter_of(console: Console) -> Reporter:
-    return Reporter(url=console.url, token="rc_fleet", every_s=0.01)
+def reporter_of(console: Console, noun: str = "runs") -> Reporter:
+    return Reporter(url=console.url, token="rc_fleet", every_s=0.01, noun=noun)
 
 
 def test_a_run_says_what_was_answered(console: Console) -> None:
@@ -192,9 +194,26 @@ def test_a_batch_waits_while_nothing_listens() -> None:
     assert (reporter.accepted, reporter.rejected) == (0, 0)
 
 
+def test_what_people_say_of_a_run_is_told_in_its_time(console: Console) -> None:
+    instance = instance_of(console)
+    run = instance.task(now=NOW, elapsed_s=0, timing=None) | {"review_requested": True}
+    instance.labels_keep(run, now=NOW, at_s=5.0)
+    assert list(instance.labels_due(at_s=5.0)) == []
+    told = list(instance.labels_due(at_s=1e6))
+    assert told[0]["run_id"] == run["id"]
+    assert "review" in {label["kind"] for label in told}
+    assert list(instance.labels_due(at_s=2e6)) == []
+
+    labels = reporter_of(console, "observations")
+    labels.add(told[0])
+    labels.send_once()
+    assert (console.labelled, console.reported) == ([[told[0]]], [])
+
+
 def test_the_fleet_works_until_it_is_stopped(console: Console) -> None:
     console.enough_runs = 20
-    fleet = Fleet(settings_for(console, speed=20), reporter_of(console))
+    labels = reporter_of(console, "observations")
+    fleet = Fleet(settings_for(console, speed=20), reporter_of(console), labels)
     stop = threading.Event()
     thread = threading.Thread(target=fleet.run, args=(stop,))
     thread.start()

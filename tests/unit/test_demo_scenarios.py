@@ -1,11 +1,13 @@
 import random
 import statistics
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import yaml
 
+from rollout_console.demo.labels import labels_drawn
 from rollout_console.demo.plans import later_version, plan_text, rollout_slug
 from rollout_console.demo.scenarios import (
     SCENARIOS,
@@ -22,10 +24,11 @@ from rollout_console.demo.scenarios import (
 from rollout_console.rollouts.plan_schema import plan_read
 from rollout_console.rollouts.plan_yaml import yaml_load
 
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ANSWER: dict[str, Any] = {"mode": "normal", "rules": []}
 # What each scenario's harm must push beyond its limit; the others stay inside theirs.
 HARMED_SIGNALS = {
-    "quality": {"quality_pass_rate"},
+    "quality": {"quality_pass_rate", "trust_negative_rate"},
     "latency": {"latency_p95_ms"},
     "cost": {"cost_per_task_usd"},
     "repeats": {"quality_pass_rate"},
@@ -43,8 +46,15 @@ def drawn(usual: Behaviour, *, n: int = 4000) -> dict[str, float]:
         "latency_p95_ms": statistics.quantiles([run["latency_ms"] for run in runs], n=20)[-1],
         "cost_per_task_usd": statistics.mean(run["cost_usd"] for run in runs),
         "retrieval_empty_rate": statistics.mean(run["retrieved"] == 0 for run in runs),
+        "trust_negative_rate": statistics.mean(is_unhappy(run, rng) for run in runs),
         "cost_max": max(run["cost_usd"] for run in runs),
     }
+
+
+def is_unhappy(run: dict[str, Any], rng: random.Random) -> bool:
+    named = {**run, "id": "r", "workflow": "w", "occurred_at": NOW.isoformat()}
+    said = [label for _, label in labels_drawn(named, rng, now=NOW)]
+    return any(label.get("value") in ("down", "complaint", "undo") for label in said)
 
 
 def limits(scenario: Scenario, *, compare: str = "limit") -> Iterator[tuple[str, float]]:
@@ -120,6 +130,21 @@ def test_all_scenarios_are_staggered_and_one_comes_alone() -> None:
 def test_an_unknown_scenario_is_named_with_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"quality, latency, cost, .* not 'speed'"):
         scenarios_played("speed")
+
+
+def test_every_review_asked_for_is_made_and_what_passed_is_mostly_approved() -> None:
+    rng = random.Random(3)
+    run = {"id": "r", "workflow": "w", "occurred_at": NOW.isoformat(), "review_requested": True}
+    verdicts: dict[bool, list[str]] = {True: [], False: []}
+    for passed in (True, False) * 500:
+        labels = labels_drawn({**run, "quality": {"passed": passed}}, rng, now=NOW)
+        (review,) = (label for _, label in labels if label["kind"] == "review")
+        verdicts[passed].append(review["verdict"])
+    assert verdicts[True].count("rejected") < 20
+    assert verdicts[False].count("rejected") > 250
+    asked = labels_drawn({**run, "quality": {"passed": True}}, rng, now=NOW)
+    assert (asked[0][1]["run_id"], asked[0][1]["run_occurred_at"]) == ("r", NOW.isoformat())
+    assert asked[0][0] > 0
 
 
 def test_rules_apply_once_the_output_is_known_and_the_first_match_wins() -> None:

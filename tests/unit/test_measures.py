@@ -13,7 +13,7 @@ from signals.buckets.measures import (
     total,
 )
 from signals.catalogue import SIGNALS
-from signals.stats.estimate import Estimate, difference, estimate, largest
+from signals.stats.estimate import Estimate, difference, estimate, largest, repeats
 from tests.ledger import bucket_of
 
 PARTS = st.builds(
@@ -122,3 +122,25 @@ def test_an_unbounded_end_leaves_the_difference_unbounded() -> None:
     assert gap is not None
     assert gap.high == float("inf")
     assert difference(Estimate(10, None, None, 20), Estimate(5, 4, 6, 20)) is None
+
+
+def test_a_share_of_tasks_is_at_most_all_of_them() -> None:
+    """Labels of earlier tasks arrive in the window too."""
+    trust = estimate(SIGNALS["trust_negative_rate"], Measures(n=3, feedback_negative=5), span_s=60)
+    assert trust is not None
+    assert (trust.value, trust.n) == (1.0, 3)
+    missing = estimate(SIGNALS["label_missing_rate"], Measures(n=3, labelled=5), span_s=60)
+    assert missing is not None
+    assert (missing.value, missing.low, missing.n) == (0.0, 0.0, 3)
+
+
+def test_a_critical_failure_counts_without_a_task_beside_it() -> None:
+    critical = SIGNALS["critical_failures"]
+    assert estimate(critical, Measures(n_critical=1), span_s=60) == Estimate(1, 1, 1, 0)
+    assert estimate(critical, Measures(), span_s=60) is None
+
+
+def test_repeats_count_the_commonest_category() -> None:
+    assert repeats({"loop": 4, "misread": 7}, n=50) == Estimate(7, 7, 7, 50)
+    assert repeats({}, n=50) == Estimate(0, 0, 0, 50)
+    assert repeats({}, n=0) is None

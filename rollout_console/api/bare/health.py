@@ -19,7 +19,7 @@ from rollout_console.api.bare.http import Request, Response, json_response
 from rollout_console.containment.work import KEEPER, WORKER
 from rollout_console.core.heartbeats import heartbeat_age_s
 from rollout_console.exposure.store import store
-from signals.ingest.selectors import queue_state
+from signals.ingest.selectors import labels_waiting, queue_state
 
 # A background process counts as working while its last round is younger than this.
 WORKING_S: Final = 10.0
@@ -143,6 +143,7 @@ def _gauge_lines(process: str) -> list[str]:
         queue = queue_state(now=timezone.now())
         gauges["console_ingest_pending_batches"] = queue.pending
         gauges["console_ingest_oldest_batch_age_seconds"] = queue.oldest_age_s or 0.0
+        gauges["console_labels_without_run"] = labels_waiting()
         gauges["console_database_up"] = 1
     except (OperationalError, InterfaceError):
         gauges["console_database_up"] = 0

@@ -7,6 +7,7 @@ from rollout_console.api.bare.front import Route
 
 ROUTES: Final = (
     Route("POST", "/api/v1/runs", runs.post_runs, limited=True),
+    Route("POST", "/api/v1/observations", runs.post_observations, limited=True),
     Route("GET", "/api/v1/ingest/batches/{batch_id}", runs.get_batch),
     Route(
         "POST",

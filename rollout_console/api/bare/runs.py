@@ -1,4 +1,4 @@
-"""Reports from workflows: accept a batch of runs, and say what became of one."""
+"""Reports from workflows: accept batches of runs or observations, and say what became of one."""
 
 from uuid import UUID
 
@@ -10,12 +10,22 @@ from rollout_console.api.bare.auth import authenticate
 from rollout_console.api.bare.http import Request, Response, json_response
 from rollout_console.core.errors import NotFound
 from signals.ingest.framing import MAX_UNPACKED
+from signals.ingest.models import BatchKind
 from signals.ingest.selectors import batch_document
 from signals.ingest.services import batch_store
 
 
 def post_runs(request: Request) -> Response:
     """Answer 202 once the batch is durable, whatever was wrong with single items."""
+    return _post(request, BatchKind.RUNS)
+
+
+def post_observations(request: Request) -> Response:
+    """Likewise for what was learned about runs later."""
+    return _post(request, BatchKind.OBSERVATIONS)
+
+
+def _post(request: Request, kind: BatchKind) -> Response:
     principal = authenticate(request, Scope.INGEST)
     receipt = batch_store(
         body=request.body(MAX_UNPACKED),
@@ -23,6 +33,7 @@ def post_runs(request: Request) -> Response:
         content_encoding=request.header("Content-Encoding"),
         principal=principal,
         now=timezone.now(),
+        kind=kind,
     )
     return json_response(202, receipt.document())
 

@@ -127,7 +127,6 @@ def charts(
         return []
     end = now
     start = _start(rollout, window, now)
-    step_s = rounded_step(start=start, end=end, step_s=window.step_s)
     segment_ids = list(
         StageSegment.objects.filter(stage__rollout=rollout, stage__position=rollout.stage)
         .order_by("position")
@@ -159,8 +158,9 @@ def charts(
         ended = rollout.ended_at if rollout.live_at else None
         candidate = signal_series(arms=[ARM_CANDIDATE], served_until=ended, **fields)
         stable = [] if ended else signal_series(arms=[ARM_STABLE], **fields)
+        signal = signal_of(plan.signal)
         series = Series(
-            signal=signal_of(plan.signal),
+            signal=signal,
             candidate=candidate,
             stable=stable,
             limit=plan.limit,
@@ -174,7 +174,9 @@ def charts(
             ],
             start=start,
             end=end,
-            step_s=step_s,
+            step_s=rounded_step(
+                start=start, end=end, step_s=window.step_s, by_event=signal.by_event
+            ),
         )
         found.append(
             Chart(

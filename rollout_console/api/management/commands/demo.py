@@ -42,7 +42,13 @@ class Command(BaseCommand):
             every_s=fleet_settings.report_every_s,
             on_first_accepted=ready.touch,
         )
-        Fleet(fleet_settings, reporter).run(stop)
+        labels = Reporter(
+            url=fleet_settings.url,
+            token=fleet_settings.token,
+            every_s=fleet_settings.report_every_s,
+            noun="observations",
+        )
+        Fleet(fleet_settings, reporter, labels).run(stop)
 
 
 def _fleet_settings(options: dict[str, Any], *, tokens: dict[str, Any], url: str) -> FleetSettings:

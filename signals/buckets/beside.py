@@ -1,0 +1,150 @@
+"""Reads of what stands beside the ledger: failures by category, and reviews that wait."""
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from django.db import connection
+
+from signals.buckets.keys import BLOCK_S
+from signals.buckets.scopes import ARRIVED_IN, SCOPE, Scope, Span, arrived_in
+
+_IN_FAILURES: Final = ARRIVED_IN.format(ledger="failure_ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Reviews that wait, and since when the oldest does; None where there is none."""
+
+    n: int = 0
+    oldest_at: datetime | None = None
+
+    def __add__(self, other: "Backlog") -> "Backlog":
+        known = [at for at in (self.oldest_at, other.oldest_at) if at is not None]
+        return Backlog(self.n + other.n, min(known, default=None))
+
+    def value(self, source: str | None, *, at: datetime) -> float:
+        """Return how many wait, or for source `waiting` for how many seconds the oldest has."""
+        if source != "waiting":
+            return float(self.n)
+        return max(0.0, (at - self.oldest_at).total_seconds()) if self.oldest_at else 0.0
+
+
+def span_failures(
+    spans: Iterable[Span], *, arms: Collection[int]
+) -> dict[Span, dict[Scope, Counter[str]]]:
+    """Return how many tasks failed in each category, of what arrived in each span."""
+    wanted = list(dict.fromkeys(spans))
+    result: dict[Span, dict[Scope, Counter[str]]] = {span: {} for span in wanted}
+    if not wanted:
+        return result
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"select w.k, l.category, sum(l.n)::bigint, {SCOPE} from {_IN_FAILURES}"  # noqa: S608
+            " where l.arm = any(%s) group by 1, 2, 4, 5, 6, 7",
+            [*arrived_in(wanted, wanted), list(arms)],
+        )
+        rows = cursor.fetchall()
+    for place, category, n, *scope in rows:
+        result[wanted[place]].setdefault(Scope(*scope), Counter())[category] += n
+    return result
+
+
+def step_failures(
+    *,
+    path_id: int,
+    arms: Sequence[int],
+    segment_ids: Sequence[int] | None,
+    start: datetime,
+    end: datetime,
+    step_s: int,
+    live: bool,
+) -> dict[datetime, Counter[str]]:
+    """Return tasks failed by category and step, of arrivals if `live`, else of event minutes."""
+    segments = None if segment_ids is None else list(segment_ids)
+    column, block_s = ("l.arrived_at", BLOCK_S) if live else ("l.minute", 60)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"select floor(extract(epoch from {column}) / {block_s})::bigint * {block_s} / %s,"  # noqa: S608
+            " l.category,"
+            f" sum(l.n)::bigint from failure_ledger l where l.path_id = %s and {column} >= %s"
+            f" and {column} < %s and l.arm = any(%s)"
+            " and (%s::int[] is null or l.segment_id = any(%s)) group by 1, 2",
+            [step_s, path_id, start, end, list(arms), segments, segments],
+        )
+        rows = cursor.fetchall()
+    found: dict[datetime, Counter[str]] = {}
+    for step, category, n in rows:
+        at = datetime.fromtimestamp(step * step_s, tz=UTC)
+        found.setdefault(at, Counter())[category] += n
+    return found
+
+
+def open_reviews(path_ids: Iterable[int]) -> dict[tuple[int, Scope], Backlog]:
+    """Return the reviews that wait now, by path and scope."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"select l.path_id, count(*), min(l.asked_at), {SCOPE} from requested_review l"  # noqa: S608
+            " where l.path_id = any(%s) and l.closed_at is null group by 1, 4, 5, 6, 7",
+            [list(path_ids)],
+        )
+        rows = cursor.fetchall()
+    return {(path_id, Scope(*scope)): Backlog(n, at) for path_id, n, at, *scope in rows}
+
+
+def review_backlogs(
+    *,
+    path_id: int,
+    arms: Sequence[int],
+    segment_ids: Sequence[int] | None,
+    moments: Sequence[datetime],
+) -> list[Backlog]:
+    """Return what waited at each moment, in ascending order; empty where no review ever did."""
+    asked: dict[str, Any] = {
+        "path": path_id,
+        "arms": list(arms),
+        "segments": None if segment_ids is None else list(segment_ids),
+        "start": moments[0],
+        "end": moments[-1],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select asked_at, closed_at from requested_review where path_id = %(path)s"
+            " and arm = any(%(arms)s)"
+            " and (%(segments)s::int[] is null or segment_id = any(%(segments)s))"
+            " and asked_at <= %(end)s and (closed_at is null or closed_at > %(start)s)"
+            " order by asked_at",
+            asked,
+        )
+        rows = cursor.fetchall()
+    return backlogs_at(rows, moments) if rows else []
+
+
+def backlogs_at(
+    reviews: Sequence[tuple[datetime, datetime | None]], moments: Sequence[datetime]
+) -> list[Backlog]:
+    """Return what waited at each moment. Pure.
+
+    Args:
+        reviews: when each was asked for and closed (None: it waits), by the former.
+        moments: in ascending order; a review waits from `asked` on and until before `closed`.
+    """
+    closed = sorted(at for _, at in reviews if at is not None)
+    opened = front = 0
+    found = []
+    for moment in moments:
+        while opened < len(reviews) and reviews[opened][0] <= moment:
+            opened += 1
+        # What is closed at a moment stays so: the front never goes back.
+        while front < opened and _is_closed(reviews[front][1], moment):
+            front += 1
+        n = opened - bisect_right(closed, moment)
+        found.append(Backlog(n, reviews[front][0] if n else None))
+    return found
+
+
+def _is_closed(closed_at: datetime | None, moment: datetime) -> bool:
+    return closed_at is not None and closed_at <= moment

@@ -1,0 +1,236 @@
+"""The statements that keep observations and count them with their runs, set by set."""
+
+from typing import Final
+
+from signals.buckets.keys import BLOCK_S, BUCKET_KEY, COUNTS, HISTOGRAMS, SUMS
+from signals.ingest.drain_sql import SUBJECTS
+from signals.ingest.observations import COLUMNS, KINDS, NEGATIVE, VALUES, VERDICTS
+
+_columns: Final = ", ".join(COLUMNS)
+_key: Final = ", ".join(BUCKET_KEY)
+
+# Temporary tables are emptied too, for a caller that does not commit in between.
+STAGING: Final = (
+    "create temp table if not exists observation_staging on commit delete rows as"  # noqa: S608
+    f" select {_columns} from public.observation with no data; delete from observation_staging"
+)
+COPY: Final = f"copy observation_staging ({_columns}) from stdin (null '')"
+
+# Sorted, so that two drains that meet on the same ids wait for each other in one order.
+KEEP: Final = f"""
+with fresh as (
+    insert into observation ({_columns}, received_at, look_at)
+    select {", ".join(f"s.{name}" for name in COLUMNS)}, b.received_at, b.received_at
+    from observation_staging as s join ingest_batch as b on b.seq = s.drain
+    order by s.workflow_id, s.id_hash, s.drain
+    on conflict do nothing
+    returning drain
+)
+select drain, count(*) from fresh group by drain
+"""  # noqa: S608  # of our own constants
+
+# --- Finding the runs ---
+
+# `run_at` is the occurrence of the run once it is found.
+MATCHING: Final = (
+    "create temp table if not exists matching on commit delete rows as"  # noqa: S608
+    f" select {_columns}, received_at, null::timestamptz as run_at"
+    " from public.observation with no data; delete from matching"
+)
+
+# `offset 0` keeps these look-ups apart, each by its index: a temporary table has no statistics,
+# and the planner would rather read every run than believe that few are asked for.
+TAKE_AWAITED: Final = f"""
+with came as (
+    delete from awaited_run returning workflow_id, run_hash, occurred_at
+)
+insert into matching ({_columns}, received_at, run_at)
+select distinct on (o.workflow_id, o.id_hash) {", ".join(f"o.{name}" for name in COLUMNS)},
+    o.received_at, c.occurred_at
+from came as c cross join lateral (
+    select * from observation as w
+    where w.workflow_id = c.workflow_id and w.run_hash = c.run_hash and w.state = 0
+        and (w.run_occurred_at is null or w.run_occurred_at = c.occurred_at)
+    offset 0
+) as o
+order by o.workflow_id, o.id_hash, c.occurred_at desc
+"""  # noqa: S608  # of our own constants
+
+TAKE_DUE: Final = f"""
+insert into matching ({_columns}, received_at)
+select {_columns}, received_at from observation as o
+where o.state = 0 and o.look_at <= %s and not exists (
+    select from matching as m where m.workflow_id = o.workflow_id and m.id_hash = o.id_hash
+)
+order by o.look_at limit %s
+"""  # noqa: S608  # of our own constants
+
+MATCH_TOLD: Final = """
+update matching as m set run_at = m.run_occurred_at
+where m.run_at is null and m.run_occurred_at is not null and (
+    select true from run as r where r.occurred_at = m.run_occurred_at
+        and r.workflow_id = m.workflow_id and r.id_hash = m.run_hash
+    limit 1
+)
+"""
+
+UNTOLD: Final = """
+select count(*), min(occurred_at), max(occurred_at) from matching
+where run_at is null and run_occurred_at is null
+"""
+
+# Without the run's time its day is read through once for all that look; the newest run counts.
+MATCH_DAY: Final = """
+update matching as m set run_at = f.occurred_at
+from (
+    select distinct on (w.workflow_id, w.run_hash) w.workflow_id, w.run_hash, r.occurred_at
+    from matching as w
+    join run as r on r.workflow_id = w.workflow_id and r.id_hash = w.run_hash
+    where w.run_at is null and w.run_occurred_at is null
+        and r.occurred_at >= %s and r.occurred_at < %s
+    order by w.workflow_id, w.run_hash, r.occurred_at desc
+) as f
+where m.workflow_id = f.workflow_id and m.run_hash = f.run_hash
+    and m.run_at is null and m.run_occurred_at is null
+"""
+
+# --- Counting what was found ---
+
+_SAID: Final = (
+    "id_hash",
+    "run_hash",
+    "run_at",
+    "kind",
+    "drain",
+    "occurred_at",
+    "passed",
+    "score",
+    "verdict",
+    "value",
+    "failure_category",
+    "critical",
+)
+_RAN: Final = (*(name for name in BUCKET_KEY if name != "minute"), "subject")
+
+# An observation beside its run; it arrived when both had.
+ATTRIBUTED: Final = f"""
+create temp table if not exists attributed on commit delete rows as
+select {", ".join(f"m.{name}" for name in _SAID)}, {", ".join(f"r.{name}" for name in _RAN)},
+    m.received_at as arrived_at, r.occurred_at as minute, true as counts,
+    r.quality_passed as run_passed, r.quality_score as run_score, r.critical as run_critical,
+    r.failure_category as run_category
+from matching as m cross join public.run as r
+with no data;
+delete from attributed
+"""  # noqa: S608  # of our own constants
+
+ATTRIBUTE: Final = f"""
+insert into attributed
+select {", ".join(f"m.{name}" for name in _SAID)}, {", ".join(f"r.{name}" for name in _RAN)},
+    greatest(m.received_at, b.received_at),
+    date_bin('1 minute', r.occurred_at, 'epoch'::timestamptz), r.drill is null,
+    r.quality_passed, r.quality_score, r.critical, r.failure_category
+from matching as m cross join lateral (
+    select * from run as q where q.occurred_at = m.run_at
+        and q.workflow_id = m.workflow_id and q.id_hash = m.run_hash
+    offset 0
+) as r
+left join ingest_batch as b on b.seq = r.drain
+where m.run_at is not null
+"""  # noqa: S608  # of our own constants
+
+_negative: Final = ", ".join(str(VALUES[name]) for name in sorted(NEGATIVE))
+_run: Final = "workflow_id, run_hash, run_at"
+
+# What an observation adds, of all that a ledger row holds.
+_ADDED: Final = {
+    "n_critical": "count(*) filter (where 'critical' = any(facts))",
+    "quality_n": "count(*) filter (where 'passed' = any(facts))",
+    "quality_passed": "count(*) filter (where 'passed' = any(facts) and passed)",
+    "score_n": "count(*) filter (where 'score' = any(facts))",
+    "score_sum": "coalesce(sum(score) filter (where 'score' = any(facts)), 0)",
+    "score_sq": "coalesce(sum(score * score) filter (where 'score' = any(facts)), 0)",
+    "labelled": "count(*) filter (where 'label' = any(facts))",
+    "reviews_n": "count(verdict)",
+    "reviews_edited": f"count(*) filter (where verdict = {VERDICTS['edited']})",
+    "reviews_rejected": f"count(*) filter (where verdict = {VERDICTS['rejected']})",
+    "feedback_positive": "count(*) filter (where 'positive' = any(facts))",
+    "feedback_negative": "count(*) filter (where 'negative' = any(facts))",
+}
+_measures: Final = (*COUNTS, *SUMS)
+_arrays: Final = tuple(f"{name}_{part}" for name in HISTOGRAMS for part in ("idx", "cnt"))
+
+# A fact is counted for the first observation that brings it, unless the run itself did: one
+# task's quality is never counted twice. Reviews are counted one by one.
+COUNT: Final = f"""
+with brought as (
+    select {_run}, fact, id_hash, drain, occurred_at
+    from attributed cross join lateral (values
+        ('passed', passed is not null and run_passed is null),
+        ('score', score is not null and run_score is null),
+        ('label', num_nonnulls(passed, score) > 0 and num_nonnulls(run_passed, run_score) = 0),
+        ('critical', critical and not run_critical),
+        ('positive', value = {VALUES["up"]}),
+        ('negative', value in ({_negative})),
+        ('failure:' || failure_category, failure_category is distinct from run_category)
+    ) as f(fact, holds)
+    where counts and holds and fact is not null
+), won as (
+    insert into task_fact (workflow_id, run_hash, run_occurred_at, fact, observation)
+    select distinct on ({_run}, fact) {_run}, fact, id_hash from brought
+    order by {_run}, fact, drain, occurred_at, id_hash
+    on conflict do nothing
+    returning workflow_id, observation, fact
+), told as (
+    select a.*, w.facts from attributed as a left join (
+        select workflow_id, observation, array_agg(fact) as facts from won group by 1, 2
+    ) as w on w.workflow_id = a.workflow_id and w.observation = a.id_hash
+    where a.counts and (w.facts is not null or a.verdict is not null)
+), failed as (
+    insert into failure_ledger (drain, arrived_at, {_key}, category, n, subjects)
+    select %(drain)s, arrived_at, {_key}, failure_category, count(*), {SUBJECTS}
+    from told where 'failure:' || failure_category = any(facts)
+    group by arrived_at, {_key}, failure_category
+)
+insert into arrival_ledger (
+    drain, block, arrived_at, {_key}, {", ".join(_measures)}, {", ".join(_arrays)}
+)
+select %(drain)s, floor(extract(epoch from arrived_at) / {BLOCK_S}), arrived_at, {_key},
+    {", ".join(_ADDED.get(name, "0") for name in _measures)}, {", ".join(["'{}'"] * len(_arrays))}
+from told group by arrived_at, {_key}
+"""  # noqa: S608  # of our own constants
+
+CLOSE_REVIEWS: Final = f"""
+update requested_review as q
+set closed_at = greatest(q.asked_at, a.occurred_at), closed_drain = %(drain)s
+from (
+    select {_run}, min(occurred_at) as occurred_at from attributed
+    where kind = {KINDS["review"]} group by {_run}
+) as a
+where q.workflow_id = a.workflow_id and q.run_hash = a.run_hash and q.asked_at = a.run_at
+    and q.closed_at is null
+"""  # noqa: S608  # of our own constants
+
+SETTLE: Final = """
+update observation as o set state = 1 from matching as m
+where o.workflow_id = m.workflow_id and o.id_hash = m.id_hash and m.run_at is not null
+"""
+
+# The next look comes after 2, 8, 32 … seconds, at most a day: it only closes the race between a
+# run and an observation that were drained at the same moment. After the wait it is the last.
+WAIT_ON: Final = """
+with waiting as (
+    update observation as o set looks = o.looks + 1,
+        state = case when m.received_at + %(wait)s <= %(now)s then 2 else 0 end,
+        look_at = least(
+            m.received_at + %(wait)s,
+            %(now)s + least(2 * 4 ^ least(o.looks, 9), 86400) * interval '1 second'
+        )
+    from matching as m
+    where o.workflow_id = m.workflow_id and o.id_hash = m.id_hash and m.run_at is null
+    returning o.drain, o.state
+)
+update ingest_batch as b set unknown_runs = b.unknown_runs + u.n
+from (select drain, count(*) as n from waiting where state = 2 group by drain) as u
+where b.seq = u.drain
+"""
