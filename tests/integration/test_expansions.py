@@ -130,7 +130,8 @@ def test_asking_freezes_the_evidence_and_tells(ripe: Rollout) -> None:
         "after": wider,
     }
     assert [(each["guard"], each["verdict"]) for each in evidence["criteria"]] == [
-        ("cost-inside", "holding")
+        ("cost-inside", "holding"),
+        ("quality-holds", "holding"),
     ]
     assert {each["guard"] for each in evidence["triggers"]} == {"quality-low", "slow", "spend-cap"}
     assert evidence["release"]["changes"][0]["after"] == "v19"
