@@ -91,6 +91,7 @@ def span_measures(
 ) -> dict[Span, dict[Scope, Measures]]:
     """Return what arrived in each span by release, arm and segment, in two queries for them all.
 
+    Only what arrived live: backfilled history is evidence of nothing that goes on now.
     Reading less is what makes a look each second cheap: a histogram costs more than all sums.
 
     Args:
@@ -107,7 +108,7 @@ def span_measures(
     source = (
         "unnest(%s::int[], %s::int[], %s::timestamptz[], %s::timestamptz[])"
         " as w(k, path_id, since, until) join arrival_ledger l on l.path_id = w.path_id"
-        " and l.arrived_at > w.since and l.arrived_at <= w.until"
+        " and not l.backfill and l.arrived_at > w.since and l.arrived_at <= w.until"
     )
     where = f"l.mode = {MODE_NORMAL}" if normal_only else "true"
     if arms is not None:
@@ -143,7 +144,7 @@ class NewestArrival(NamedTuple):
 def newest_arrivals(
     paths: Sequence[tuple[int, datetime]], *, fields: Sequence[str]
 ) -> dict[tuple[int, Scope], NewestArrival]:
-    """Return the newest arrivals after a time, by path and scope, of runs in mode `normal`.
+    """Return the newest live arrivals after a time, by path and scope, in mode `normal`.
 
     Args:
         paths: path ids with the time after which to look.
@@ -157,7 +158,8 @@ def newest_arrivals(
     query = (
         "select l.path_id, l.release_id, l.arm, l.segment_id, max(l.arrived_at)"  # noqa: S608
         f"{newest} from unnest(%s::int[], %s::timestamptz[]) as w(path_id, since)"
-        " join arrival_ledger l on l.path_id = w.path_id and l.arrived_at > w.since"
+        " join arrival_ledger l on l.path_id = w.path_id and not l.backfill"
+        " and l.arrived_at > w.since"
         f" where l.mode = {MODE_NORMAL} and l.arm = {ARM_CANDIDATE} group by 1, 2, 3, 4"
     )
     with connection.cursor() as cursor:
@@ -187,6 +189,7 @@ def series_measures(
     start: datetime,
     end: datetime,
     step_s: int,
+    release_id: int | None = None,
     normal_only: bool = True,
     histograms: bool = True,
     fields: Collection[str] | None = None,
@@ -200,21 +203,28 @@ def series_measures(
     Args:
         arms: arm codes to add up.
         segment_ids: segments to add up, None for all and for runs without one.
+        release_id: only this release's runs, None for any.
     """
     live = (end - start).total_seconds() <= LIVE_SPAN_S
     step_s = rounded_step(start=start, end=end, step_s=step_s)
     if live:
         source, moment = "arrival_ledger l", "l.arrived_at"
         place = f"(l.block * {BLOCK_S}) / %s"
+        # Named, so that the index, which tells history apart, is searched by time all the same.
+        kinds = " and l.backfill in (false, true)"
     else:
         source, moment = "minute_bucket l", "l.minute"
         place = "floor(extract(epoch from l.minute))::bigint / %s"
-    where = f"l.path_id = %s and l.workflow_id = %s and {moment} >= %s and {moment} < %s"
+        kinds = ""
+    where = f"l.path_id = %s and l.workflow_id = %s and {moment} >= %s and {moment} < %s{kinds}"
     where += " and l.arm = any(%s)"
     arguments: list[Any] = [step_s, path_id, workflow_id, start, end, list(arms)]
     if segment_ids is not None:
         where += " and l.segment_id = any(%s)"
         arguments.append(list(segment_ids))
+    if release_id is not None:
+        where += " and l.release_id = %s"
+        arguments.append(release_id)
     if normal_only:
         where += f" and l.mode = {MODE_NORMAL}"
     counts = _histograms(source, where, place, arguments) if histograms else {}
@@ -241,6 +251,7 @@ def signal_series(
     start: datetime,
     end: datetime,
     step_s: int,
+    release_id: int | None = None,
     served_until: datetime | None = None,
     slow_ms: float | None = None,
 ) -> list[Point]:
@@ -263,6 +274,7 @@ def signal_series(
         "workflow_id": workflow_id,
         "path_id": path_id,
         "segment_ids": segment_ids,
+        "release_id": release_id,
         "step_s": step_s,
         "histograms": known.reads_histogram,
         "fields": known.fields,
@@ -290,7 +302,7 @@ def signal_series(
 
 
 def traffic(*, workflow_ids: Iterable[int], now: datetime) -> dict[int, Traffic]:
-    """Return each path's traffic by path id; a path without any has zeros."""
+    """Return each path's live traffic by path id; a path without any has zeros."""
     path_ids = list(
         WorkflowPath.objects.filter(workflow_id__in=list(workflow_ids)).values_list("pk", flat=True)
     )
@@ -300,9 +312,11 @@ def traffic(*, workflow_ids: Iterable[int], now: datetime) -> dict[int, Traffic]
             "select p.id, coalesce(sum(l.n), 0)::bigint,"
             " coalesce(sum(l.n) filter (where l.arm = %s), 0)::bigint,"
             " min(l.arrived_at), max(l.arrived_at),"
-            " exists (select 1 from arrival_ledger e where e.path_id = p.id and e.arrived_at < %s)"
+            " exists (select 1 from arrival_ledger e"
+            " where e.path_id = p.id and not e.backfill and e.arrived_at < %s)"
             " from unnest(%s::int[]) as p(id) left join arrival_ledger l"
-            " on l.path_id = p.id and l.arrived_at >= %s and l.arrived_at <= %s group by p.id",
+            " on l.path_id = p.id and not l.backfill"
+            " and l.arrived_at >= %s and l.arrived_at <= %s group by p.id",
             [ARM_CANDIDATE, since, path_ids, since, now],
         )
         rows = cursor.fetchall()

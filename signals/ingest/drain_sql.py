@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from signals.buckets.keys import BUCKET_KEY, HISTOGRAM_PER_DOUBLING
+from signals.buckets.keys import BLOCK_S, BUCKET_KEY, HISTOGRAM_PER_DOUBLING
 from signals.ingest.rows import COLUMNS, OUTCOMES
 
 _columns: Final = ", ".join(COLUMNS)
@@ -73,9 +73,21 @@ _kept_key: Final = ", ".join(f"k.{name}" for name in BUCKET_KEY)
 _counted: Final = ",\n        ".join(f"{sql} as {name}" for name, sql in _COUNTS.items())
 _kept: Final = ", ".join(f"k.{name}" for name in _COUNTS)
 
-# Sorted before it is inserted: two drains that meet on the same runs then wait for each other in
-# one order, never in a circle.
-KEEP: Final = f"""
+
+
+def _keep(*, backfill: bool) -> str:
+    """SQL that keeps the new ones of the staged runs and appends to the ledger what they add.
+
+    What is live arrives when its batch was received; history arrives when it happened.
+    """
+    # Sorted before it is inserted: two drains that meet on the same runs then wait for each other
+    # in one order, never in a circle.
+    by_block, newest = "", ""
+    block, arrived_at = f"floor(extract(epoch from b.received_at) / {BLOCK_S})", "b.received_at"
+    if backfill:
+        by_block, newest = "block, ", "max(occurred_at) as newest_at,"
+        block, arrived_at = "k.block", "k.newest_at"
+    return f"""
 with fresh as (
     insert into run ({_columns})
     select {_columns} from run_staging order by occurred_at, workflow_id, id_hash
@@ -84,20 +96,21 @@ with fresh as (
         workflow_id, path_id, segment_id, release_id, arm, mode, input_condition, risk,
         outcome, critical, review_requested, quality_passed, quality_score, latency_ms, cost_usd,
         input_tokens, output_tokens, context_tokens, retries, retrieved, retrieval_score,
-        confidence, drill is null as counts
+        confidence, drill is null as counts,
+        occurred_at, floor(extract(epoch from occurred_at) / {BLOCK_S})::bigint as block
 ), k as (
-    select drain, {_key},
+    select drain, {by_block}{_key}, {newest}
         {_counted},
         array_agg({_bucket("latency_ms")}) filter (where latency_ms > 0) as latency_all,
         array_agg({_bucket("cost_usd")}) filter (where cost_usd > 0) as cost_all
     from fresh where counts
-    group by drain, {_key}
+    group by drain, {by_block}{_key}
 ), appended as (
     insert into arrival_ledger (
-        drain, block, arrived_at, {_key}, {", ".join(_COUNTS)},
+        drain, block, arrived_at, backfill, {_key}, {", ".join(_COUNTS)},
         latency_idx, latency_cnt, cost_idx, cost_cnt
     )
-    select k.drain, floor(extract(epoch from b.received_at) / 5), b.received_at, {_kept_key},
+    select k.drain, {block}, {arrived_at}, {str(backfill).lower()}, {_kept_key},
         {_kept},
         coalesce(latency.idx, '{{}}'), coalesce(latency.cnt, '{{}}'),
         coalesce(cost.idx, '{{}}'), coalesce(cost.cnt, '{{}}')
@@ -107,3 +120,7 @@ with fresh as (
 )
 select drain, count(*) from fresh group by drain
 """  # noqa: S608  # of our own constants
+
+
+KEEP: Final = _keep(backfill=False)
+KEEP_BACKFILL: Final = _keep(backfill=True)
