@@ -8,6 +8,7 @@ ACTIONS: Final = frozenset(
         "alert.held",
         "alert.opened",
         "alert.resolved",
+        "paths.added",
         "person.created",
         "person.role_granted",
         "plan.applied",
@@ -24,6 +25,7 @@ ACTIONS: Final = frozenset(
         "session.logged_in",
         "session.logged_out",
         "token.created",
+        "trace.replayed",
     }
 )
 

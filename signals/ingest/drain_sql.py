@@ -74,7 +74,6 @@ _counted: Final = ",\n        ".join(f"{sql} as {name}" for name, sql in _COUNTS
 _kept: Final = ", ".join(f"k.{name}" for name in _COUNTS)
 
 
-
 def _keep(*, backfill: bool) -> str:
     """SQL that keeps the new ones of the staged runs and appends to the ledger what they add.
 

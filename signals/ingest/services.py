@@ -314,9 +314,7 @@ def _pick(limit: int, *, backfill: bool, now: datetime) -> list[_Picked]:
     more = (limit - first.n_accepted) // max(first.n_accepted, 20)
     if more > 0:
         at_most = max(first.n_accepted, 20)
-        picked += _lock_batches(
-            more, after=first.seq, at_most=at_most, backfill=backfill, now=now
-        )
+        picked += _lock_batches(more, after=first.seq, at_most=at_most, backfill=backfill, now=now)
     return picked
 
 

@@ -4,23 +4,24 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('buckets', '0001_initial'),
+        ("buckets", "0001_initial"),
     ]
 
     operations = [
         migrations.RemoveIndex(
-            model_name='arrivalledger',
-            name='ledger_path_arrival',
+            model_name="arrivalledger",
+            name="ledger_path_arrival",
         ),
         migrations.AddField(
-            model_name='arrivalledger',
-            name='backfill',
+            model_name="arrivalledger",
+            name="backfill",
             field=models.BooleanField(db_default=False, default=False),
         ),
         migrations.AddIndex(
-            model_name='arrivalledger',
-            index=models.Index(fields=['path_id', 'backfill', 'arrived_at'], name='ledger_path_kind_arrival'),
+            model_name="arrivalledger",
+            index=models.Index(
+                fields=["path_id", "backfill", "arrived_at"], name="ledger_path_kind_arrival"
+            ),
         ),
     ]

@@ -4,15 +4,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('ingest', '0002_run'),
+        ("ingest", "0002_run"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='ingestbatch',
-            name='backfill',
+            model_name="ingestbatch",
+            name="backfill",
             field=models.BooleanField(db_default=False, default=False),
         ),
     ]
