@@ -5,7 +5,7 @@ from typing import Final
 
 from rollout_console.replay.mapping import Mapping, mapping_read
 from rollout_console.rollouts.plan_check import close_to
-from rollout_console.rollouts.plan_yaml import PlanUnreadable, yaml_load
+from rollout_console.rollouts.plan_yaml import PlanText, PlanUnreadable, yaml_load
 
 BUILT_IN: Final = Path(__file__).parent / "mappings"
 _READ_MAX: Final = 1024 * 1024
@@ -46,8 +46,15 @@ def mapping_load(name: str) -> Mapping:
     mapping, faults = mapping_read(parsed.value)
     if mapping is None:
         told = [
-            f"{name}:{parsed.lines.get(fault.pointer, 1)}: {fault.pointer or '/'}: {fault.detail}"
+            f"{name}:{_line(parsed, fault.pointer)}: {fault.pointer or '/'}: {fault.detail}"
             for fault in faults
         ]
         raise MappingRefused("\n".join(["The mapping does not fit.", *told]))
     return mapping
+
+
+def _line(parsed: PlanText, pointer: str) -> int:
+    """Return the line of a part, or of the nearest one around what is missing."""
+    while pointer and pointer not in parsed.lines:
+        pointer = pointer.rpartition("/")[0]
+    return parsed.lines.get(pointer, 1)

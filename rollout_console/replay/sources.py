@@ -20,6 +20,7 @@ from rollout_console.rollouts.plan_check import close_to
 
 LINE_MAX: Final = 16 * 1024 * 1024
 CELL_MAX: Final = 1024 * 1024
+CHUNK: Final = 256 * 1024
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _TRUNCATED: Final = "The gzip data end too early."
 
@@ -91,7 +92,7 @@ class TraceFile:
             self._raw = raw
             packed = raw.read(2) == _GZIP_MAGIC
             raw.seek(0)
-            stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[assignment]  # it reads like one
+            stream = io.BufferedReader(_Unpacked(raw), CHUNK) if packed else raw
             row = 0
             try:
                 for record in self._by_format(stream):
@@ -111,12 +112,12 @@ class TraceFile:
                 yield Record(row + 1, None, self.broken)
         self._ended = True
 
-    def _by_format(self, stream: IO[bytes]) -> Iterator[Record]:
+    def _by_format(self, stream: "io.BufferedReader[Any]") -> Iterator[Record]:
         if self._source.format == "csv":
             return self._csv(stream)
         return self._lines(stream) if self._source.format == "jsonl" else self._json(stream)
 
-    def _csv(self, stream: IO[bytes]) -> Iterator[Record]:
+    def _csv(self, stream: "io.BufferedReader[Any]") -> Iterator[Record]:
         csv.field_size_limit(CELL_MAX)
         texts = _Texts(stream)
         rows = csv.reader(texts, delimiter=self._source.delimiter)
@@ -160,15 +161,15 @@ class TraceFile:
                 f"Its columns are: {shown}. Is it the file that the mapping is for?"
             )
 
-    def _lines(self, stream: IO[bytes]) -> Iterator[Record]:
+    def _lines(self, stream: "io.BufferedReader[Any]") -> Iterator[Record]:
         for row, (line, fault) in enumerate(_lines_of(stream), start=1):
             if fault:
                 yield Record(row, None, fault)
             elif line.strip():
                 yield _object_of(row, line.removeprefix(b"\xef\xbb\xbf") if row == 1 else line)
 
-    def _json(self, stream: IO[bytes]) -> Iterator[Record]:
-        items = JsonItems(stream.read, steps=self._source.records, head=self._source.head)
+    def _json(self, stream: "io.BufferedReader[Any]") -> Iterator[Record]:
+        items = JsonItems(stream.read1, steps=self._source.records, head=self._source.head)
         self.head = items.head
         for row, item in enumerate(items, start=1):
             yield _object_of(row, item)
@@ -185,22 +186,36 @@ def _object_of(row: int, text: bytes) -> Record:
     return Record(row, value)
 
 
-def _lines_of(stream: IO[bytes]) -> Iterator[tuple[bytes, str]]:
+def _lines_of(stream: "io.BufferedReader[Any]") -> Iterator[tuple[bytes, str]]:
     """Yield each line with what is wrong with it; of one that is too long, nothing is kept."""
-    buffered = io.BufferedReader(stream, 256 * 1024)  # type: ignore[type-var]  # a raw stream
-    while line := buffered.readline(LINE_MAX):
+    while line := stream.readline(LINE_MAX):
         if len(line) < LINE_MAX or line.endswith(b"\n"):
             yield line, ""
             continue
-        while (line := buffered.readline(LINE_MAX)) and not line.endswith(b"\n"):
+        while (line := stream.readline(LINE_MAX)) and not line.endswith(b"\n"):
             pass
         yield b"", f"The line is longer than {LINE_MAX:,} bytes."
+
+
+class _Unpacked(io.RawIOBase):
+    """The data of a gzip file, given out as they come: what precedes a break is not lost."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._gzip = gzip.GzipFile(fileobj=raw)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._gzip.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Texts:
     """Lines as text for the CSV reader, which has no way to be told what is wrong with one."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: "io.BufferedReader[Any]") -> None:
         self.fault = ""
         self._lines = _lines_of(stream)
         self._first = True

@@ -153,6 +153,7 @@ def _run(trace: Trace, options: Options, *, rejects: Rejects) -> Result:
                 # The next pass over the files starts anew.
                 bar.label = what
                 bar.pos = 0
+                bar.finished = False
             bar.update(max(0, position - bar.pos))
 
         return replay_run(
