@@ -8,11 +8,13 @@ from typing import Any, Final
 
 import msgspec
 
-from rollout_console.replay.functions import ValueRefused, number_of, shown, text_of
+from rollout_console.replay.functions import ValueRefused, number_of, shown, text_of, truth_of
 from rollout_console.replay.mapping import NUMBER, TEXT, TIME, TRUTH, WHOLE, Mapping, Section
 
 RUN: Final = "run"
 OBSERVATION: Final = "observation"
+# What any encoder of JSON can write; what a field takes is less.
+NUMBER_MAX: Final = 2**62
 _TRUTHS: Final[AnyMapping[str, bool]] = {"true": True, "false": False, "1": True, "0": False}
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -68,7 +70,7 @@ def item_of(
         if section is None:
             continue
         try:
-            if section.when is not None and section.when(values) is not True:
+            if section.when is not None and not truth_of(section.when(values)):
                 continue
         except ValueRefused as refused:
             return Refusal(place, "", f"`when`: {refused}.")
@@ -114,10 +116,12 @@ def _become(kind: str, value: Any) -> Any:
     match kind:
         case k if k == TEXT:
             return text_of(value)
-        case k if k == NUMBER:
-            return number_of(value)
-        case k if k == WHOLE:
+        case k if k in (NUMBER, WHOLE):
             number = number_of(value)
+            if abs(number) > NUMBER_MAX:
+                raise ValueRefused("the number is too large")
+            if kind == NUMBER:
+                return number
             if isinstance(number, float) and not number.is_integer():
                 raise ValueRefused(f"{shown(value)} is no whole number")
             return int(number)

@@ -1,12 +1,20 @@
-"""The one door for observations that a mapping finds in a trace."""
+"""The one door for the observations that a mapping finds in a trace."""
 
-from collections.abc import Sequence
+from typing import Any, Final
 
+from signals.ingest.framing import JSON, items_split
+from signals.ingest.ids import uuid7
 from signals.ingest.runs import ItemError
+from signals.ingest.services import BatchReceipt
 
-NOT_TAKEN = "observations are not taken yet"
+NOT_TAKEN: Final = "observations are not taken yet"
 
 
-def observations_refuse(items: Sequence[bytes]) -> list[ItemError]:
-    """Say of each observation that this console has no place for it."""
-    return [ItemError(index, "", NOT_TAKEN) for index, _ in enumerate(items)]
+def observations_store(*, body: bytes, **_: Any) -> BatchReceipt:
+    """Answer as `batch_store` would: this console has no place for any of them.
+
+    Args:
+        body: a JSON array of observations.
+    """
+    errors = [ItemError(index, "", NOT_TAKEN) for index, _ in enumerate(items_split(body, JSON))]
+    return BatchReceipt(uuid7(), accepted=0, rejected=len(errors), errors=errors)

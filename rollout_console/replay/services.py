@@ -21,7 +21,7 @@ from rollout_console.core.errors import InvalidInput
 from rollout_console.core.heartbeats import heartbeat_age_s
 from rollout_console.replay.items import RUN, Item, Place, Refusal
 from rollout_console.replay.mapping import Mapping
-from rollout_console.replay.observations import observations_refuse
+from rollout_console.replay.observations import observations_store
 from signals.buckets.services import buckets_fold
 from signals.ingest.framing import JSON, MAX_ITEMS, MAX_UNPACKED
 from signals.ingest.models import BatchState, IngestBatch
@@ -191,16 +191,18 @@ class Intake:
         self._bytes.pop(kind, None)
         if not texts:
             return
-        errors = self._run_batch(texts) if kind == RUN else observations_refuse(texts)
+        errors = self._batch(texts, kind=kind)
         self.stored.accepted += len(texts) - len(errors)
         for error in errors:
             self.refuse(Refusal(places[error.index], error.pointer, error.detail))
 
-    def _run_batch(self, texts: Sequence[bytes]) -> list[ItemError]:
+    def _batch(self, texts: Sequence[bytes], *, kind: str) -> list[ItemError]:
+        """Store one batch durably; return what is wrong with its items."""
+        store = batch_store if kind == RUN else observations_store
         body = b"[" + b",".join(texts) + b"]"
         while True:
             try:
-                receipt = batch_store(
+                receipt = store(
                     body=body,
                     content_type=JSON,
                     content_encoding=None,

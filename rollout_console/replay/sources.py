@@ -6,6 +6,7 @@ Memory holds one record and a chunk, however large the file is.
 import csv
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class TraceFile:
     def __init__(self, path: Path, source: Source, *, names: frozenset[str]) -> None:
         self.path = path
         # The same rows have the same ids, packed or not.
-        self.name = path.name.removesuffix(".gz")
+        self.name = os.fsencode(path.name.removesuffix(".gz")).decode(errors="replace")
         self.head: dict[str, Any] = {}
         self.broken = ""
         self._source = source

@@ -193,12 +193,13 @@ def test_what_does_not_fit_is_listed_and_the_rest_kept(replay: Replay) -> None:
         {"id": "early", "at": "1960-01-01T00:00:00Z", "ms": 5},
         {"id": "text", "at": "2001-02-03T04:05:06Z", "ms": "soon"},
         {"ms": 1},
+        {"id": "large", "at": "2001-02-03T04:05:06Z", "ms": 10**30},
     ]
     trace.write_text("".join(json.dumps(row) + "\n" for row in rows) + "garbage\n")
 
     counts = replay(trace, "--mapping", "own.yaml", "--rejects", "why.jsonl")
 
-    assert counts == {"read": 8, "accepted": 1, "rejected": 7, "skipped": 0, "duplicates": 0}
+    assert counts == {"read": 9, "accepted": 1, "rejected": 8, "skipped": 0, "duplicates": 0}
     assert Run.objects.get().run_id == "good"
     told = {}
     for each in lines_of("why.jsonl"):
@@ -210,7 +211,8 @@ def test_what_does_not_fit_is_listed_and_the_rest_kept(replay: Replay) -> None:
     assert "lies before 1970" in told[5][1]
     assert told[6] == ("/latency_ms", "`latency_ms`: “soon” is no number.")
     assert told[7] == ("/occurred_at", "`occurred_at`: the record does not say when.")
-    assert told[8][1].startswith("Not JSON")
+    assert told[8] == ("/latency_ms", "`latency_ms`: the number is too large.")
+    assert told[9][1].startswith("Not JSON")
 
 
 def test_a_truncated_file_keeps_what_came_before_and_fails(replay: Replay) -> None:
