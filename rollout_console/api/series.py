@@ -14,12 +14,13 @@ from rollout_console.api.reads import moment, whole
 from rollout_console.catalog.models import WorkflowPath
 from rollout_console.core.errors import InvalidInput, NotFound
 from rollout_console.rollouts.models import Mark
-from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
+from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, ARM_UNKNOWN
 from signals.buckets.selectors import Point, rounded_step, signal_series
 from signals.catalogue import SIGNALS, signal_of
 from signals.guards.models import Compare, Guard
 
 ARMS: Final = {"candidate": ARM_CANDIDATE, "stable": ARM_STABLE}
+EVERY_ARM: Final = [ARM_UNKNOWN, ARM_STABLE, ARM_CANDIDATE]
 SPAN_MAX: Final = timedelta(days=31)
 POINTS: Final = 120
 POINTS_MAX: Final = 2000
@@ -33,8 +34,13 @@ class SeriesView(ApiView):
             OpenApiParameter("path", str, required=True),
             OpenApiParameter("signal", str, required=True),
             OpenApiParameter("segment", str),
-            OpenApiParameter("release", str, description="The path's candidate or stable release."),
-            OpenApiParameter("arm", str, enum=sorted(ARMS), description="candidate unless said."),
+            OpenApiParameter("release", str, description="One of the workflow's releases."),
+            OpenApiParameter(
+                "arm",
+                str,
+                enum=sorted(ARMS),
+                description="candidate unless said; all runs where the path has no candidate.",
+            ),
             OpenApiParameter("from", str, description="RFC 3339; an hour before `to` unless said."),
             OpenApiParameter("to", str, description="RFC 3339; now unless said."),
             OpenApiParameter("step", int, description="Seconds; so many that 120 points fit."),
@@ -68,7 +74,7 @@ class SeriesView(ApiView):
         step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=by_event)
         if span_s / step_s > POINTS_MAX:
             raise InvalidInput(f"At most {POINTS_MAX:,} points: choose a longer “step”.")
-        arm = _arm(asked, path)
+        arms, release_id = _arms(asked, path)
         fields: dict[str, Any] = {
             "signal": signal,
             "workflow_id": path.workflow_id,
@@ -76,11 +82,12 @@ class SeriesView(ApiView):
             "segment_ids": _segments(asked, path),
             "start": start,
             "end": end,
+            "release_id": release_id,
             "slow_ms": path.limits.get("slow_path_ms"),
         }
-        points = signal_series(arms=[arm], step_s=step_s, **fields)
+        points = signal_series(arms=arms, step_s=step_s, **fields)
         baseline = None
-        if arm != ARM_STABLE:
+        if arms == [ARM_CANDIDATE]:
             baseline = _mean(signal_series(arms=[ARM_STABLE], step_s=int(span_s) + 1, **fields))
         return Response(
             {
@@ -107,29 +114,38 @@ def _word(asked: Any, key: str) -> str:
     return value
 
 
-def _arm(asked: Any, path: WorkflowPath) -> int:
-    """Return the arm asked for, by name or by the release that plays it."""
-    by_release = None
-    if release := asked.get("release"):
+def _arms(asked: Any, path: WorkflowPath) -> tuple[list[int], int | None]:
+    """Return the arms to add up, and the release where it plays neither role on the path."""
+    name = asked.get("arm")
+    if name and name not in ARMS:
+        raise InvalidInput("“arm” is candidate or stable.")
+    by_arm = [ARMS[name]] if name else None
+    if version := asked.get("release"):
         playing = {
             row.version: arm
             for row, arm in ((path.stable, ARM_STABLE), (path.candidate, ARM_CANDIDATE))
             if row is not None
         }
-        by_release = playing.get(release)
-        if by_release is None:
-            raise InvalidInput(
-                "“release” is the path's candidate or stable one here.",
-                errors=[{"pointer": "/release", "detail": f"Known: {', '.join(playing)}."}],
-            )
-    name = asked.get("arm")
-    if not name:
-        return ARM_CANDIDATE if by_release is None else by_release
-    if name not in ARMS:
-        raise InvalidInput("“arm” is candidate or stable.")
-    if by_release is not None and ARMS[name] != by_release:
-        raise InvalidInput("“arm” and “release” name two different arms; send one of them.")
-    return ARMS[name]
+        if version in playing:
+            if by_arm not in (None, [playing[version]]):
+                raise InvalidInput("“arm” and “release” name two different arms; send one of them.")
+            return [playing[version]], None
+        return by_arm or EVERY_ARM, _release_id(path, version)
+    # Without a candidate nothing was exposed: what was reported is what everybody got.
+    return by_arm or ([ARM_CANDIDATE] if path.candidate is not None else EVERY_ARM), None
+
+
+def _release_id(path: WorkflowPath, version: str) -> int:
+    found = None
+    if "\x00" not in version:
+        found = path.workflow.releases.filter(version=version).first()
+    if found is None:
+        newest = path.workflow.releases.order_by("-pk").values_list("version", flat=True)
+        raise InvalidInput(
+            "“release” is one of the workflow's.",
+            errors=[{"pointer": "/release", "detail": f"Known: {', '.join(newest[:20])}."}],
+        )
+    return found.pk
 
 
 def _segments(asked: Any, path: WorkflowPath) -> list[int] | None:

@@ -16,6 +16,7 @@ ACTIONS: Final = frozenset(
         "expansion.requested",
         "expansion.reviewed",
         "expansion.voided",
+        "paths.added",
         "person.created",
         "person.role_granted",
         "plan.applied",
@@ -39,6 +40,7 @@ ACTIONS: Final = frozenset(
         "session.logged_in",
         "session.logged_out",
         "token.created",
+        "trace.replayed",
     }
 )
 

@@ -26,6 +26,7 @@ _WORDS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+_OTHER_BREAKS: Final = "\r\x85\u2028\u2029"
 _NOT_FINITE: Final = frozenset({".inf", "-.inf", "+.inf", ".nan"})
 
 
@@ -107,7 +108,10 @@ class _Dumper(yaml.SafeDumper):
 
 def _text_represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = None
-    if "\n" in text:
+    if any(letter in text for letter in _OTHER_BREAKS):
+        # Line breaks to YAML 1.1, which folds them into spaces unless they are escaped.
+        style = '"'
+    elif "\n" in text:
         style = "|"
     elif text.lower() in _NOT_FINITE or not isinstance(_plain(text, 0), str):
         style = "'"

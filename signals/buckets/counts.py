@@ -20,7 +20,7 @@ def candidate_runs(
     Over more than half an hour it counts whole event minutes, so never a run too many.
     """
     if until - since <= LEDGER_SPAN:
-        source, where = "arrival_ledger", "arrived_at > %s and arrived_at <= %s"
+        source, where = "arrival_ledger", "not backfill and arrived_at > %s and arrived_at <= %s"
     else:
         source, where = "minute_bucket", "minute >= %s and minute <= %s"
     with connection.cursor() as cursor:
@@ -41,7 +41,8 @@ def tasks_by_segment(
     with connection.cursor() as cursor:
         cursor.execute(
             "select path_id, segment_id, sum(n)::bigint from arrival_ledger"
-            " where path_id = any(%s) and arrived_at > %s and arrived_at <= %s group by 1, 2",
+            " where path_id = any(%s) and not backfill and arrived_at > %s and arrived_at <= %s"
+            " group by 1, 2",
             [list(path_ids), since, until],
         )
         for path_id, segment_id, n in cursor.fetchall():

@@ -94,11 +94,15 @@ class ArrivalLedger(Measures):
     drain = models.BigIntegerField()
     block = models.BigIntegerField()
     arrived_at = models.DateTimeField()
+    # Recorded history, whose arrival is its event; charts read it, guards and traffic do not.
+    backfill = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         db_table = "arrival_ledger"
         indexes = [
-            models.Index(name="ledger_path_arrival", fields=["path_id", "arrived_at"]),
+            models.Index(
+                name="ledger_path_kind_arrival", fields=["path_id", "backfill", "arrived_at"]
+            ),
             models.Index(name="ledger_drain", fields=["drain"]),
         ]
 
@@ -126,6 +130,8 @@ class FailureLedger(BucketKey):
 
     drain = models.BigIntegerField()
     arrived_at = models.DateTimeField()
+    # History: charts read it, guards do not.
+    backfill = models.BooleanField(default=False, db_default=False)
     category = models.TextField()
     n = models.IntegerField()
     subjects = ArrayField(models.BigIntegerField())

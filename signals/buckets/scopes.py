@@ -8,11 +8,11 @@ from signals.buckets.keys import MODE_NORMAL
 
 # The columns of a `Scope`, of a ledger or bucket `l`.
 SCOPE: Final = f"l.release_id, l.arm, l.segment_id, l.mode <> {MODE_NORMAL}"
-# Ledger rows `l` by span `w`; `arrived_in` makes its parameters.
+# Ledger rows `l` by span `w`, history left out; `arrived_in` makes its parameters.
 ARRIVED_IN: Final = (
     "unnest(%s::int[], %s::int[], %s::timestamptz[], %s::timestamptz[])"
     " as w(k, path_id, since, until) join {ledger} l on l.path_id = w.path_id"
-    " and l.arrived_at > w.since and l.arrived_at <= w.until"
+    " and not l.backfill and l.arrived_at > w.since and l.arrived_at <= w.until"
 )
 
 

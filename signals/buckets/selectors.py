@@ -84,6 +84,7 @@ def span_measures(
 ) -> dict[Span, dict[Scope, Measures]]:
     """Return what arrived in each span by release, arm and segment, in two queries for them all.
 
+    Only what arrived live: backfilled history is evidence of nothing that goes on now.
     Reading less is what makes a look each second cheap: a histogram costs more than all sums.
 
     Args:
@@ -122,7 +123,7 @@ class NewestArrival(NamedTuple):
 def newest_arrivals(
     paths: Sequence[tuple[int, datetime]], *, fields: Sequence[str]
 ) -> dict[tuple[int, Scope], NewestArrival]:
-    """Return the newest arrivals after a time on the candidate's arm, by path and scope.
+    """Return the newest live arrivals after a time on the candidate's arm, by path and scope.
 
     Args:
         paths: path ids with the time after which to look.
@@ -137,7 +138,8 @@ def newest_arrivals(
         f"select l.path_id, {SCOPE}, max(l.arrived_at) filter (where l.n > 0),"  # noqa: S608
         f" max(l.arrived_at)"
         f"{newest} from unnest(%s::int[], %s::timestamptz[]) as w(path_id, since)"
-        " join arrival_ledger l on l.path_id = w.path_id and l.arrived_at > w.since"
+        " join arrival_ledger l on l.path_id = w.path_id and not l.backfill"
+        " and l.arrived_at > w.since"
         f" where l.arm = {ARM_CANDIDATE} group by 1, 2, 3, 4, 5"
     )
     with connection.cursor() as cursor:
@@ -167,6 +169,7 @@ def series_measures(
     start: datetime,
     end: datetime,
     step_s: int,
+    release_id: int | None = None,
     reach: Reach = "normal",
     by_event: bool = False,
     histograms: bool = True,
@@ -181,6 +184,7 @@ def series_measures(
     Args:
         arms: arm codes to add up.
         segment_ids: segments to add up, None for all and for runs without one.
+        release_id: only this release's runs, None for any.
         reach: `normal` leaves out runs in a fallback mode, `fallback` all others.
         by_event: read minute buckets however short the span is.
     """
@@ -189,15 +193,21 @@ def series_measures(
     if live:
         source, moment = "arrival_ledger l", "l.arrived_at"
         place = f"(l.block * {BLOCK_S}) / %s"
+        # Named, so that the index, which tells history apart, is searched by time all the same.
+        kinds = " and l.backfill in (false, true)"
     else:
         source, moment = "minute_bucket l", "l.minute"
         place = "floor(extract(epoch from l.minute))::bigint / %s"
-    where = f"l.path_id = %s and l.workflow_id = %s and {moment} >= %s and {moment} < %s"
+        kinds = ""
+    where = f"l.path_id = %s and l.workflow_id = %s and {moment} >= %s and {moment} < %s{kinds}"
     where += " and l.arm = any(%s)"
     arguments: list[Any] = [step_s, path_id, workflow_id, start, end, list(arms)]
     if segment_ids is not None:
         where += " and l.segment_id = any(%s)"
         arguments.append(list(segment_ids))
+    if release_id is not None:
+        where += " and l.release_id = %s"
+        arguments.append(release_id)
     where += _MODES.get(reach, "")
     counts = _histograms(source, where, place, arguments) if histograms else {}
     found = _sums(source, where, place, arguments, counts, fields=fields)
@@ -227,6 +237,7 @@ def signal_series(
     start: datetime,
     end: datetime,
     step_s: int,
+    release_id: int | None = None,
     served_until: datetime | None = None,
     slow_ms: float | None = None,
 ) -> list[Point]:
@@ -256,6 +267,7 @@ def signal_series(
         "workflow_id": workflow_id,
         "path_id": path_id,
         "segment_ids": segment_ids,
+        "release_id": release_id,
         "step_s": step_s,
         "by_event": known.by_event,
         "histograms": known.reads_histogram,
@@ -307,7 +319,7 @@ def _state_points(
 
 
 def traffic(*, workflow_ids: Iterable[int], now: datetime) -> dict[int, Traffic]:
-    """Return each path's traffic by path id; a path without any has zeros."""
+    """Return each path's live traffic by path id; a path without any has zeros."""
     path_ids = list(
         WorkflowPath.objects.filter(workflow_id__in=list(workflow_ids)).values_list("pk", flat=True)
     )
@@ -317,9 +329,11 @@ def traffic(*, workflow_ids: Iterable[int], now: datetime) -> dict[int, Traffic]
             "select p.id, coalesce(sum(l.n), 0)::bigint,"
             " coalesce(sum(l.n) filter (where l.arm = %s), 0)::bigint,"
             " min(l.arrived_at), max(l.arrived_at),"
-            " exists (select 1 from arrival_ledger e where e.path_id = p.id and e.arrived_at < %s)"
+            " exists (select 1 from arrival_ledger e"
+            " where e.path_id = p.id and not e.backfill and e.arrived_at < %s)"
             " from unnest(%s::int[]) as p(id) left join arrival_ledger l"
-            " on l.path_id = p.id and l.arrived_at >= %s and l.arrived_at <= %s group by p.id",
+            " on l.path_id = p.id and not l.backfill"
+            " and l.arrived_at >= %s and l.arrived_at <= %s group by p.id",
             [ARM_CANDIDATE, since, path_ids, since, now],
         )
         rows = cursor.fetchall()

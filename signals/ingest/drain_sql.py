@@ -3,6 +3,7 @@
 from typing import Final
 
 from signals.buckets.keys import (
+    BLOCK_S,
     BUCKET_KEY,
     HISTOGRAM_PER_DOUBLING,
     MODE_NORMAL,
@@ -87,32 +88,45 @@ _kept_key: Final = ", ".join(f"k.{name}" for name in BUCKET_KEY)
 _counted: Final = ",\n        ".join(f"{sql} as {name}" for name, sql in _COUNTS.items())
 _kept: Final = ", ".join(f"k.{name}" for name in _COUNTS)
 
-# Sorted before it is inserted: two drains that meet on the same runs then wait for each other in
-# one order, never in a circle.
-KEEP: Final = f"""
+
+def _keep(*, backfill: bool) -> str:
+    """SQL that keeps the new ones of the staged runs and appends to the ledger what they add.
+
+    What is live arrives when its batch was received; history arrives when it happened, and asks
+    nobody for a review any more.
+    """
+    # Sorted before it is inserted: two drains that meet on the same runs then wait for each other
+    # in one order, never in a circle.
+    by_block, newest = "", ""
+    block, arrived_at = f"floor(extract(epoch from b.received_at) / {BLOCK_S})", "b.received_at"
+    if backfill:
+        by_block, newest = "block, ", "max(occurred_at) as newest_at,"
+        block, arrived_at = "k.block", "k.newest_at"
+    return f"""
 with fresh as (
     insert into run ({_columns})
     select {_columns} from run_staging order by occurred_at, workflow_id, id_hash
     on conflict do nothing
-    returning occurred_at, id_hash, failure_category, subject,
+    returning id_hash, failure_category, subject,
         drain, date_bin('1 minute', occurred_at, 'epoch'::timestamptz) as minute,
         workflow_id, path_id, segment_id, release_id, arm, mode, input_condition, risk,
         outcome, critical, review_requested, quality_passed, quality_score, latency_ms, cost_usd,
         input_tokens, output_tokens, context_tokens, retries, retrieved, retrieval_score,
-        confidence, drill is null as counts
+        confidence, drill is null as counts,
+        occurred_at, floor(extract(epoch from occurred_at) / {BLOCK_S})::bigint as block
 ), k as (
-    select drain, {_key},
+    select drain, {by_block}{_key}, {newest}
         {_counted},
         array_agg({_bucket("latency_ms")}) filter (where latency_ms > 0) as latency_all,
         array_agg({_bucket("cost_usd")}) filter (where cost_usd > 0) as cost_all
     from fresh where counts
-    group by drain, {_key}
+    group by drain, {by_block}{_key}
 ), appended as (
     insert into arrival_ledger (
-        drain, block, arrived_at, {_key}, {", ".join(_COUNTS)},
+        drain, block, arrived_at, backfill, {_key}, {", ".join(_COUNTS)},
         latency_idx, latency_cnt, cost_idx, cost_cnt
     )
-    select k.drain, floor(extract(epoch from b.received_at) / 5), b.received_at, {_kept_key},
+    select k.drain, {block}, {arrived_at}, {str(backfill).lower()}, {_kept_key},
         {_kept},
         coalesce(latency.idx, '{{}}'), coalesce(latency.cnt, '{{}}'),
         coalesce(cost.idx, '{{}}'), coalesce(cost.cnt, '{{}}')
@@ -120,23 +134,29 @@ with fresh as (
     {_histogram("latency")}
     {_histogram("cost")}
 ), failed as (
-    insert into failure_ledger (drain, arrived_at, {_key}, category, n, subjects)
-    select k.drain, b.received_at, {_kept_key}, k.failure_category, k.n, k.subjects
+    insert into failure_ledger (drain, arrived_at, backfill, {_key}, category, n, subjects)
+    select k.drain, {arrived_at}, {str(backfill).lower()}, {_kept_key}, k.failure_category, k.n,
+        k.subjects
     from (
-        select drain, {_key}, failure_category, count(*) as n, {SUBJECTS} as subjects
+        select drain, {by_block}{_key}, failure_category, {newest} count(*) as n,
+            {SUBJECTS} as subjects
         from fresh where counts and failure_category is not null
-        group by drain, {_key}, failure_category
+        group by drain, {by_block}{_key}, failure_category
     ) as k join ingest_batch as b on b.seq = k.drain
 ), asked as (
     insert into requested_review (
         workflow_id, run_hash, asked_at, path_id, segment_id, release_id, arm, mode, opened_drain
     )
     select workflow_id, id_hash, occurred_at, path_id, segment_id, release_id, arm, mode, drain
-    from fresh where counts and review_requested
+    from fresh where counts and review_requested and not {str(backfill).lower()}
     on conflict do nothing
 )
 select drain, count(*) from fresh group by drain
 """  # noqa: S608  # of our own constants
+
+
+KEEP: Final = _keep(backfill=False)
+KEEP_BACKFILL: Final = _keep(backfill=True)
 
 # What observations wait for is noted, not looked for: with none waiting this costs one look.
 AWAITED: Final = """

@@ -112,11 +112,12 @@ _SAID: Final = (
 )
 _RAN: Final = (*(name for name in BUCKET_KEY if name != "minute"), "subject")
 
-# An observation beside its run; it arrived when both had.
+# An observation beside its run; it arrived when both had. Where either is history, what they say
+# together is, and arrived when it happened.
 ATTRIBUTED: Final = f"""
 create temp table if not exists attributed on commit delete rows as
 select {", ".join(f"m.{name}" for name in _SAID)}, {", ".join(f"r.{name}" for name in _RAN)},
-    m.received_at as arrived_at, r.occurred_at as minute, true as counts,
+    m.received_at as arrived_at, true as backfill, r.occurred_at as minute, true as counts,
     r.quality_passed as run_passed, r.quality_score as run_score, r.critical as run_critical,
     r.failure_category as run_category
 from matching as m cross join public.run as r
@@ -127,8 +128,9 @@ delete from attributed
 ATTRIBUTE: Final = f"""
 insert into attributed
 select {", ".join(f"m.{name}" for name in _SAID)}, {", ".join(f"r.{name}" for name in _RAN)},
-    greatest(m.received_at, b.received_at),
-    date_bin('1 minute', r.occurred_at, 'epoch'::timestamptz), r.drill is null,
+    case when h.backfill then greatest(m.occurred_at, r.occurred_at)
+        else greatest(m.received_at, b.received_at) end,
+    h.backfill, date_bin('1 minute', r.occurred_at, 'epoch'::timestamptz), r.drill is null,
     r.quality_passed, r.quality_score, r.critical, r.failure_category
 from matching as m cross join lateral (
     select * from run as q where q.occurred_at = m.run_at
@@ -136,6 +138,10 @@ from matching as m cross join lateral (
     offset 0
 ) as r
 left join ingest_batch as b on b.seq = r.drain
+left join ingest_batch as s on s.seq = m.drain
+cross join lateral (
+    select coalesce(b.backfill, false) or coalesce(s.backfill, false) as backfill
+) as h
 where m.run_at is not null
 """  # noqa: S608  # of our own constants
 
@@ -187,17 +193,17 @@ with brought as (
     ) as w on w.workflow_id = a.workflow_id and w.observation = a.id_hash
     where a.counts and (w.facts is not null or a.verdict is not null)
 ), failed as (
-    insert into failure_ledger (drain, arrived_at, {_key}, category, n, subjects)
-    select %(drain)s, arrived_at, {_key}, failure_category, count(*), {SUBJECTS}
+    insert into failure_ledger (drain, arrived_at, backfill, {_key}, category, n, subjects)
+    select %(drain)s, arrived_at, backfill, {_key}, failure_category, count(*), {SUBJECTS}
     from told where 'failure:' || failure_category = any(facts)
-    group by arrived_at, {_key}, failure_category
+    group by arrived_at, backfill, {_key}, failure_category
 )
 insert into arrival_ledger (
-    drain, block, arrived_at, {_key}, {", ".join(_measures)}, {", ".join(_arrays)}
+    drain, block, arrived_at, backfill, {_key}, {", ".join(_measures)}, {", ".join(_arrays)}
 )
-select %(drain)s, floor(extract(epoch from arrived_at) / {BLOCK_S}), arrived_at, {_key},
+select %(drain)s, floor(extract(epoch from arrived_at) / {BLOCK_S}), arrived_at, backfill, {_key},
     {", ".join(_ADDED.get(name, "0") for name in _measures)}, {", ".join(["'{}'"] * len(_arrays))}
-from told group by arrived_at, {_key}
+from told group by arrived_at, backfill, {_key}
 """  # noqa: S608  # of our own constants
 
 CLOSE_REVIEWS: Final = f"""

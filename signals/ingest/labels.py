@@ -1,4 +1,4 @@
-"""Keep what observations say, and count it with the runs it is about: see ADR 6."""
+"""Keep what observations say, and count it with the runs it is about: see ADR 8."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta

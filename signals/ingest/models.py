@@ -31,6 +31,8 @@ class IngestBatch(models.Model):
     token_name = models.CharField(max_length=150)
     n_accepted = models.IntegerField()
     n_rejected = models.IntegerField()
+    # History: it arrives when it happened, is drained after what is live, and no guard reads it.
+    backfill = models.BooleanField(default=False, db_default=False)
     errors = models.JSONField(default=list)
     # A JSON array of the good items, zlib; null once drained.
     body = models.BinaryField(null=True)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -12,6 +12,8 @@ from msgspec import Meta, Raw, Struct
 from signals.ingest.framing import json_value
 
 OLDEST: Final = timedelta(days=7)
+# History may be of any age, but a time before this is a misread one.
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FARTHEST_AHEAD: Final = timedelta(minutes=5)
 MAX_MONEY: Final = 1e6
 MAX_INT: Final = 2**53
@@ -184,7 +186,7 @@ def run_read(item: bytes, *, earliest: datetime, latest: datetime) -> Run:
         detail = "The item holds half a surrogate pair, or a number out of range."
         raise ItemRefused("", detail) from error
     if not earliest <= run.occurred_at <= latest:
-        raise _out_of_time(run.occurred_at, latest)
+        raise _out_of_time(run.occurred_at, earliest, latest)
     if run.context and context_of(run)[:1] not in (b"{", b"n"):
         raise must("context")
     if type(run.cost_usd) is str and not _is_amount(run.cost_usd):
@@ -210,9 +212,9 @@ def cost_of(run: Run) -> float | None:
     return cost if cost > 0 or run.cost_known else None
 
 
-def time_bounds(now: datetime) -> tuple[datetime, datetime]:
+def time_bounds(now: datetime, *, any_age: bool = False) -> tuple[datetime, datetime]:
     """Return the oldest and the newest `occurred_at` taken at `now`."""
-    return now - OLDEST, now + FARTHEST_AHEAD
+    return EARLIEST if any_age else now - OLDEST, now + FARTHEST_AHEAD
 
 
 def _is_amount(text: str) -> bool:
@@ -226,10 +228,12 @@ def must(
     return ItemRefused(pointer or f"/{field}", f"`{field}` must be {rules[field]}.")
 
 
-def _out_of_time(occurred_at: datetime, latest: datetime) -> ItemRefused:
+def _out_of_time(occurred_at: datetime, earliest: datetime, latest: datetime) -> ItemRefused:
     told = occurred_at.isoformat()
     if occurred_at > latest:
         detail = f"`occurred_at` {told} lies more than 5 minutes ahead."
+    elif earliest == EARLIEST:
+        detail = f"`occurred_at` {told} lies before 1970: is its format right?"
     else:
         detail = f"`occurred_at` {told} is more than 7 days ago; use `replay` for older runs."
     return ItemRefused("/occurred_at", detail)

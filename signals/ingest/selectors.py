@@ -20,7 +20,10 @@ from signals.ingest.models import (
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """Batches accepted and not yet drained; `oldest_age_s` is None where there are none."""
+    """Batches accepted and not yet drained; `oldest_age_s` is None where no live one waits.
+
+    History that waits to be filled in makes nothing late.
+    """
 
     pending: int
     oldest_age_s: float | None
@@ -30,7 +33,8 @@ class QueueState:
 def queue_state(*, now: datetime) -> QueueState:
     with connection.cursor() as cursor:
         cursor.execute(
-            "select count(*), min(received_at), coalesce(sum(body_bytes), 0)"
+            "select count(*), min(received_at) filter (where not backfill),"
+            " coalesce(sum(body_bytes), 0)"
             " from ingest_batch where state = 'pending'"
         )
         pending, oldest, body_bytes = cursor.fetchone()

@@ -85,8 +85,15 @@ def batch_store(
     principal: Principal,
     now: datetime,
     kind: BatchKind = BatchKind.RUNS,
+    any_age: bool = False,
+    backfill: bool = False,
 ) -> BatchReceipt:
     """Keep the good items of a request durably and say what is wrong with the others.
+
+    Args:
+        kind: what the items are.
+        any_age: take what is older than seven days too, as `replay` does.
+        backfill: they are history: charts read them, guards and traffic do not.
 
     Raises:
         Unreadable, TooLarge, MediaTypeUnsupported: the request as a whole is at fault.
@@ -97,7 +104,7 @@ def batch_store(
     text = framing.unpacked(body, content_encoding)
     items = framing.items_split(text, content_type)
     check = _items_check if kind == BatchKind.RUNS else _observations_check
-    good, errors = check(items, principal=principal, now=now)
+    good, errors = check(items, principal=principal, bounds=time_bounds(now, any_age=any_age))
     packed = None
     if good:
         whole = len(good) == len(items) and text.lstrip(b" \t\r\n").startswith(b"[")
@@ -113,9 +120,10 @@ def batch_store(
         n_accepted=len(good),
         errors=errors,
         packed=packed,
+        backfill=backfill,
         now=now,
     )
-    if good:
+    if good and not backfill:
         nudger.nudge()
     return BatchReceipt(batch_id, len(good), len(errors), errors)
 
@@ -146,14 +154,14 @@ def caches_forget() -> None:
 
 
 def _items_check(
-    items: Sequence[bytes], *, principal: Principal, now: datetime
+    items: Sequence[bytes], *, principal: Principal, bounds: tuple[datetime, datetime]
 ) -> tuple[list[bytes], list[ItemError]]:
     """Return the items that fit, and what is wrong with the others."""
     began = time.monotonic()
     known = places()
     paths = known.paths
     limited = principal.workflow_ids
-    earliest, latest = time_bounds(now)
+    earliest, latest = bounds
     good: list[bytes] = []
     errors: list[ItemError] = []
     for index, item in enumerate(items):
@@ -173,12 +181,12 @@ def _items_check(
 
 
 def _observations_check(
-    items: Sequence[bytes], *, principal: Principal, now: datetime
+    items: Sequence[bytes], *, principal: Principal, bounds: tuple[datetime, datetime]
 ) -> tuple[list[bytes], list[ItemError]]:
     """Return the observations that fit, and what is wrong with the others."""
     began = time.monotonic()
     workflows = places().workflows
-    earliest, latest = time_bounds(now)
+    earliest, latest = bounds
     good: list[bytes] = []
     errors: list[ItemError] = []
     for index, item in enumerate(items):
@@ -234,6 +242,7 @@ def _batch_insert(
     n_accepted: int,
     errors: list[ItemError],
     packed: bytes | None,
+    backfill: bool,
     now: datetime,
 ) -> None:
     done = packed is None
@@ -244,9 +253,11 @@ def _batch_insert(
             with stored as (
                 insert into ingest_batch (
                     id, kind, received_at, token_name, n_accepted, n_rejected, errors, body,
-                    body_bytes, state, attempts, error, drained_at, folded_at, duplicates,
+                    body_bytes, backfill, state, attempts, error, drained_at, folded_at, duplicates,
                     unknown_segments
-                ) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, '', %s, %s, %s, '{}')
+                ) values (
+                    %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, '', %s, %s, %s, '{}'
+                )
                 returning seq
             )
             select seq, pg_notify('ingest', '') from stored
@@ -261,6 +272,7 @@ def _batch_insert(
                 _json_encode([error.document() for error in errors]).decode(),
                 packed,
                 0 if packed is None else len(packed),
+                backfill,
                 BatchState.DRAINED if done else BatchState.PENDING,
                 now if done else None,
                 now if done else None,
@@ -290,15 +302,31 @@ def batches_drain(*, now: datetime) -> int:
     aside with its error after some attempts, so that the queue moves on.
     """
     drained = 0
+    while (some := _next_drain(backfill=False, now=now)) is not None:
+        drained += some
+    # Of history one group a round: neither reports nor guards wait behind it.
+    return drained + backfill_drain(now=now)
+
+
+def backfill_drain(*, now: datetime) -> int:
+    """Drain the next group of backfilled batches; return how many there were."""
+    return _next_drain(backfill=True, now=now) or 0
+
+
+def _next_drain(*, backfill: bool, now: datetime) -> int | None:
+    """Drain the oldest free batches together; None where none waits.
+
+    0 stands for a batch that failed and waits for another attempt, or was set aside.
+    """
     limit = GROUP_RUNS
     while True:
         picked: list[_Picked] = []
         try:
             with transaction.atomic():
-                picked = _pick(limit, now=now)
+                picked = _pick(limit, backfill=backfill, now=now)
                 if not picked:
-                    return drained
-                _group_drain(picked, now=now)
+                    return None
+                _group_drain(picked, backfill=backfill, now=now)
         except (OperationalError, InterfaceError):
             # Postgres, not the batch: whoever called tries again.
             raise
@@ -308,45 +336,52 @@ def batches_drain(*, now: datetime) -> int:
                 limit = 0
                 continue
             _batch_set_aside(picked[0].seq if picked else None, error=error, now=now)
-        else:
-            drained += len(picked)
-        limit = GROUP_RUNS
+            return 0
+        return len(picked)
 
 
-def _pick(limit: int, *, now: datetime) -> list[_Picked]:
+def _pick(limit: int, *, backfill: bool, now: datetime) -> list[_Picked]:
     """Lock the oldest free batch, and small ones of its kind after it up to `limit` items."""
-    picked = _lock_batches(1, kind=None, after=0, at_most=None, now=now)
+    picked = _lock_batches(1, kind=None, after=0, at_most=None, backfill=backfill, now=now)
     if not picked:
         return []
     first = picked[0]
     more = (limit - first.n_accepted) // max(first.n_accepted, 20)
     if more > 0:
         at_most = max(first.n_accepted, 20)
-        picked += _lock_batches(more, kind=first.kind, after=first.seq, at_most=at_most, now=now)
+        picked += _lock_batches(
+            more, kind=first.kind, after=first.seq, at_most=at_most, backfill=backfill, now=now
+        )
     return picked
 
 
 def _lock_batches(
-    count: int, *, kind: str | None, after: int, at_most: int | None, now: datetime
+    count: int,
+    *,
+    kind: str | None,
+    after: int,
+    at_most: int | None,
+    backfill: bool,
+    now: datetime,
 ) -> list[_Picked]:
     with connection.cursor() as cursor:
         cursor.execute(
             """
             select seq, kind, body, n_accepted from ingest_batch
-            where state = 'pending' and (retry_at is null or retry_at <= %s)
+            where state = 'pending' and backfill = %s and (retry_at is null or retry_at <= %s)
                 and (%s::text is null or kind = %s) and seq > %s
                 and (%s::int is null or n_accepted <= %s)
             order by seq limit %s for update skip locked
             """,
-            [now, kind, kind, after, at_most, at_most, count],
+            [backfill, now, kind, kind, after, at_most, at_most, count],
         )
         return [_Picked(seq, kind, bytes(body), n) for seq, kind, body, n in cursor.fetchall()]
 
 
-def _group_drain(picked: Sequence[_Picked], *, now: datetime) -> None:
+def _group_drain(picked: Sequence[_Picked], *, backfill: bool, now: datetime) -> None:
     unknown: dict[int, dict[str, int]] = {}
     if picked[0].kind == BatchKind.RUNS:
-        fresh = _runs_keep(picked, unknown_segments=unknown, now=now)
+        fresh = _runs_keep(picked, backfill=backfill, unknown_segments=unknown, now=now)
     else:
         fresh = observations_keep(
             [(batch.seq, _observations_decode(_unpacked(batch.body))) for batch in picked]
@@ -371,7 +406,11 @@ def _group_drain(picked: Sequence[_Picked], *, now: datetime) -> None:
 
 
 def _runs_keep(
-    picked: Sequence[_Picked], *, unknown_segments: dict[int, dict[str, int]], now: datetime
+    picked: Sequence[_Picked],
+    *,
+    backfill: bool,
+    unknown_segments: dict[int, dict[str, int]],
+    now: datetime,
 ) -> dict[int, int]:
     """Keep the batches' new runs with their ledger entries; return how many each brought.
 
@@ -395,7 +434,7 @@ def _runs_keep(
         cursor.execute(drain_sql.STAGING)
         with cursor.copy(drain_sql.COPY) as copy:
             copy.write("\n".join(lines))
-        cursor.execute(drain_sql.KEEP)
+        cursor.execute(drain_sql.KEEP_BACKFILL if backfill else drain_sql.KEEP)
         fresh = dict(cursor.fetchall())
         cursor.execute(drain_sql.AWAITED)
     return fresh

@@ -389,8 +389,10 @@ def test_what_waits_goes_on_waiting_in_silence(live: Rollout, reports: Reports) 
 def test_one_critical_failure_is_a_cap_on_a_sensitive_path(by: str) -> None:
     rollout = rollout_at(
         RolloutState.LIVE,
-        criteria=[],
-        triggers=triggers(critical={"signal": "critical_failures", "limit": 5}),
+        triggers=[
+            *plan_document()["rollout"]["triggers"],
+            *triggers(critical={"signal": "critical_failures", "limit": 5}),
+        ],
     )
     WorkflowPath.objects.update(sensitivity=Sensitivity.SENSITIVE)
     reports = Reports()

@@ -1,0 +1,274 @@
+"""Real traces replayed with one command equal what a few lines of Python read off the files."""
+
+import csv
+import gzip
+import io
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.test import Client
+
+from approvals.authority.matrix import Role, Scope
+from rollout_console.catalog.models import WorkflowPath
+from signals.buckets.measures import total
+from signals.buckets.selectors import series_measures
+from signals.ingest.models import Run
+from tests.factories import people, person, token
+from tests.servers import ROOT
+
+pytestmark = pytest.mark.django_db
+
+DATA = ROOT.parent / "shared" / "data"
+# The sketch's stated error at scale 5.
+SKETCH = 0.011
+ARMS = (0, 1, 2)
+# Steps start at multiples of their length since the epoch: this is one of 31 days.
+STEP = timedelta(days=31)
+FIRST_STEP = datetime(2025, 1, 31, tzinfo=UTC)
+
+
+def data(folder: str) -> Path:
+    found = DATA / folder
+    if not found.is_dir():
+        pytest.skip(f"the recorded data {folder} are not beside this checkout")
+    return found
+
+
+@pytest.fixture
+def replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    people()
+    person("owner", Role.OWNER)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: Any) -> dict[str, Any]:
+        out = io.StringIO()
+        call_command("replay", *words, stdout=out, stderr=io.StringIO())
+        (line,) = out.getvalue().splitlines()
+        return dict(json.loads(line))
+
+    return run
+
+
+def quantile(values: list[float], q: float) -> float:
+    return sorted(values)[ceil(q * len(values)) - 1]
+
+
+def series(workflow: str, path: str, signal: str, start: datetime, **more: Any) -> Any:
+    """Ask the API for one signal over 31 days in one step of that length."""
+    secret, _ = token(Scope.READ)
+    end = start + STEP
+    answer = Client().get(
+        "/api/v1/signals/series",
+        {
+            "workflow": workflow,
+            "path": path,
+            "signal": signal,
+            "from": start.isoformat(),
+            "to": end.isoformat(),
+            "step": 31 * 86400,
+            **more,
+        },
+        headers={"Authorization": f"Bearer {secret}"},
+    )
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+def path_totals(workflow: str, path: str, start: datetime, end: datetime) -> Any:
+    found = WorkflowPath.objects.get(workflow__slug=workflow, slug=path)
+    steps = series_measures(
+        workflow_id=found.workflow_id,
+        path_id=found.pk,
+        arms=ARMS,
+        segment_ids=None,
+        start=start,
+        end=end,
+        step_s=60,
+        reach="arm",
+    )
+    return total(measures for _, measures in steps)
+
+
+def test_azure_equals_the_file(replay: Callable[..., dict[str, Any]]) -> None:
+    folder = data("azure-llm-2023")
+    files = [folder / f"AzureLLMInferenceTrace_{name}.csv.gz" for name in ("code", "conv")]
+
+    counts = replay(*files, "--mapping", "azure-llm-2023")
+
+    read = 0
+    start = datetime(2023, 11, 16, 18, tzinfo=UTC)
+    for path, file in zip(("code", "conversation"), files, strict=True):
+        with gzip.open(file, "rt") as lines:
+            rows = list(csv.DictReader(lines))
+        read += len(rows)
+        tokens_in = [int(row["ContextTokens"]) for row in rows]
+        tokens_out = [int(row["GeneratedTokens"]) for row in rows]
+        found = path_totals("azure-llm-2023", path, start, start + timedelta(hours=2))
+        assert (found.n, found.input_tokens_sum, found.output_tokens_sum) == (
+            len(rows),
+            sum(tokens_in),
+            sum(tokens_out),
+        )
+        # What the trace does not hold stays unknown.
+        assert (found.latency_n, found.cost_n, found.quality_n) == (0, 0, 0)
+        by_minute = Counter(row["TIMESTAMP"][:16] for row in rows)
+        told = series(
+            "azure-llm-2023",
+            path,
+            "input_tokens_per_task",
+            start,
+            step=60,
+            to=(start + timedelta(hours=2)).isoformat(),
+        )
+        assert {point["t"][:16].replace("T", " "): point["n"] for point in told["points"]} == (
+            by_minute
+        )
+        assert series("azure-llm-2023", path, "latency_p95_ms", start)["points"] == []
+        assert Run.objects.filter(run_id=f"{file.name[:-3]}:1").exists()
+    assert counts == {
+        "read": read,
+        "accepted": read,
+        "rejected": 0,
+        "skipped": 0,
+        "duplicates": 0,
+    }
+
+    again = replay(*files, "--mapping", "azure-llm-2023")
+
+    assert again == {**counts, "duplicates": read}
+    assert Run.objects.count() == read
+
+
+def test_aider_equals_the_file(replay: Callable[..., dict[str, Any]]) -> None:
+    file = data("aider-telemetry") / "events.jsonl.gz"
+
+    counts = replay(file, "--mapping", "aider-telemetry")
+
+    with gzip.open(file, "rt") as lines:
+        events = [json.loads(line) for line in lines]
+    started: dict[str, float] = {}
+    called: set[str] = set()
+    latencies: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    by_path: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    undos = nobodys = 0
+    for event in events:
+        user, told = event["user_id"], event["properties"]
+        if event["event"] == "message_send_starting":
+            started[user] = event["time"]
+        elif event["event"] == "message_send":
+            by_path[told.get("edit_format") or "unknown"].append(told)
+            called.add(user)
+            if user in started:
+                model = told["main_model"].rpartition("/")[2]
+                took_ms = 1000 * (event["time"] - started.pop(user))
+                latencies[told["edit_format"], model].append((event["time"], took_ms))
+        elif event["event"] == "message_send_exception":
+            started.pop(user, None)
+        elif event["event"] == "command_undo":
+            undos += 1
+            nobodys += user is None or user not in called
+    sends = sum(map(len, by_path.values()))
+    kinds = Counter(event["event"] for event in events)
+    errors = kinds["message_send_exception"]
+    assert counts == {
+        "read": len(events),
+        "accepted": sends + errors + undos - nobodys,
+        # An undo of nobody's call has no run to be about.
+        "rejected": nobodys,
+        "skipped": len(events) - sends - errors - undos,
+        "duplicates": 0,
+    }
+    start, end = datetime(2024, 8, 1, tzinfo=UTC), datetime(2025, 4, 1, tzinfo=UTC)
+    cost = 0.0
+    for path, calls in by_path.items():
+        found = path_totals("aider", path, start, end)
+        costs = [call["cost"] for call in calls if call["cost"] > 0]
+        assert found.n_ok == len(calls)
+        assert found.input_tokens_sum == sum(call["prompt_tokens"] for call in calls)
+        assert found.output_tokens_sum == sum(call["completion_tokens"] for call in calls)
+        assert found.cost_n == len(costs)
+        assert found.cost_sum == pytest.approx(sum(costs))
+        cost += found.cost_sum
+    assert cost == pytest.approx(112.786968)
+    failures = Run.objects.exclude(failure_category=None)
+    assert failures.count() == errors
+    assert max(len(run.failure_category or "") for run in failures) < 20
+    for since, model in (
+        (FIRST_STEP, "claude-3-5-sonnet-20241022"),
+        (FIRST_STEP + STEP, "claude-3-7-sonnet-20250219"),
+    ):
+        expected = [
+            latency
+            for at, latency in latencies["diff", model]
+            if since <= datetime.fromtimestamp(at, UTC) < since + STEP
+        ]
+        assert len(expected) > 50
+        for signal, q in (("latency_p50_ms", 0.5), ("latency_p95_ms", 0.95)):
+            (point,) = series("aider", "diff", signal, since, release=model)["points"]
+            assert point["n"] == len(expected)
+            assert point["value"] == pytest.approx(quantile(expected, q), rel=SKETCH)
+
+
+def test_tau2_equals_the_files(replay: Callable[..., dict[str, Any]]) -> None:
+    files = sorted(data("tau2-support").glob("*.json.gz"))
+
+    counts = replay(*files, "--mapping", "tau2-support")
+
+    assert counts == {
+        "read": 120,
+        "accepted": 120,
+        "rejected": 0,
+        "skipped": 0,
+        "duplicates": 0,
+    }
+    start = datetime(2025, 7, 25, tzinfo=UTC)
+    for file in files:
+        told = json.loads(gzip.decompress(file.read_bytes()))
+        tasks = told["simulations"]
+        path = told["info"]["environment_info"]["domain_name"]
+        tuned = told["info"]["agent_info"]["llm"].startswith("ft:")
+        ask = {"arm": "candidate" if tuned else "stable"}
+        spoken = [
+            [message for message in task["messages"] if message["role"] == "assistant"]
+            for task in tasks
+        ]
+        used = [
+            [message["usage"] for message in messages if message["usage"]] for messages in spoken
+        ]
+        handed_over = sum(
+            any(
+                call["name"] == "transfer_to_human_agents"
+                for message in messages
+                for call in message["tool_calls"] or []
+            )
+            for messages in spoken
+        )
+        (quality,) = series("tau2-support", path, "quality_pass_rate", start, **ask)["points"]
+        passed = sum(task["reward_info"]["reward"] == 1 for task in tasks)
+        assert (quality["n"], quality["value"]) == (len(tasks), passed / len(tasks))
+        for signal, key in (
+            ("input_tokens_per_task", "prompt_tokens"),
+            ("output_tokens_per_task", "completion_tokens"),
+        ):
+            (point,) = series("tau2-support", path, signal, start, **ask)["points"]
+            expected = sum(each[key] for usage in used for each in usage) / len(tasks)
+            assert point["value"] == pytest.approx(expected)
+        (escalated,) = series("tau2-support", path, "escalation_rate", start, **ask)["points"]
+        assert escalated["value"] == handed_over / len(tasks)
+        durations = [1000 * task["duration"] for task in tasks]
+        for signal, q in (("latency_p50_ms", 0.5), ("latency_p95_ms", 0.95)):
+            (point,) = series("tau2-support", path, signal, start, **ask)["points"]
+            assert point["value"] == pytest.approx(quantile(durations, q), rel=SKETCH)
+        costs = series("tau2-support", path, "cost_per_task_usd", start, **ask)["points"]
+        if tuned:
+            assert costs == []
+        else:
+            spent = sum(task["agent_cost"] for task in tasks) / len(tasks)
+            assert costs[0]["value"] == pytest.approx(spent)
