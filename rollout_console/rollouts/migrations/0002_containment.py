@@ -6,97 +6,179 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('catalog', '0001_initial'),
-        ('rollouts', '0001_initial'),
+        ("catalog", "0001_initial"),
+        ("rollouts", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='PathMode',
+            name="PathMode",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('mode', models.CharField(choices=[('normal', 'Normal'), ('human_review', 'Human Review'), ('manual', 'Manual'), ('previous_stable', 'Previous Stable'), ('simpler_route', 'Simpler Route'), ('reduced_context', 'Reduced Context'), ('read_only', 'Read Only')], max_length=20)),
-                ('since', models.DateTimeField()),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "mode",
+                    models.CharField(
+                        choices=[
+                            ("normal", "Normal"),
+                            ("human_review", "Human Review"),
+                            ("manual", "Manual"),
+                            ("previous_stable", "Previous Stable"),
+                            ("simpler_route", "Simpler Route"),
+                            ("reduced_context", "Reduced Context"),
+                            ("read_only", "Read Only"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                ("since", models.DateTimeField()),
             ],
         ),
         migrations.CreateModel(
-            name='RouteRestriction',
+            name="RouteRestriction",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('state', models.CharField(choices=[('allow', 'Allow'), ('ask', 'Ask'), ('deny', 'Deny')], max_length=5)),
-                ('since', models.DateTimeField()),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("allow", "Allow"), ("ask", "Ask"), ("deny", "Deny")], max_length=5
+                    ),
+                ),
+                ("since", models.DateTimeField()),
             ],
         ),
         migrations.RemoveConstraint(
-            model_name='confirmation',
-            name='confirmation_once_per_person',
+            model_name="confirmation",
+            name="confirmation_once_per_person",
         ),
         migrations.AddField(
-            model_name='confirmation',
-            name='fingerprint',
-            field=models.CharField(blank=True, default='', max_length=64),
+            model_name="confirmation",
+            name="fingerprint",
+            field=models.CharField(blank=True, default="", max_length=64),
         ),
         migrations.AddField(
-            model_name='rollout',
-            name='bake_from',
+            model_name="rollout",
+            name="bake_from",
             field=models.DateTimeField(null=True),
         ),
         migrations.AddField(
-            model_name='rollout',
-            name='findings',
-            field=models.TextField(blank=True, default=''),
+            model_name="rollout",
+            name="findings",
+            field=models.TextField(blank=True, default=""),
         ),
         migrations.AddConstraint(
-            model_name='confirmation',
-            constraint=models.UniqueConstraint(fields=('rollout', 'verb', 'version', 'fingerprint', 'person'), name='confirmation_once_per_person'),
+            model_name="confirmation",
+            constraint=models.UniqueConstraint(
+                fields=("rollout", "verb", "version", "fingerprint", "person"),
+                name="confirmation_once_per_person",
+            ),
         ),
         migrations.AddField(
-            model_name='pathmode',
-            name='path',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='modes', to='catalog.workflowpath'),
+            model_name="pathmode",
+            name="path",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="modes",
+                to="catalog.workflowpath",
+            ),
         ),
         migrations.AddField(
-            model_name='pathmode',
-            name='rollout',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='modes', to='rollouts.rollout'),
+            model_name="pathmode",
+            name="rollout",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="modes",
+                to="rollouts.rollout",
+            ),
         ),
         migrations.AddField(
-            model_name='pathmode',
-            name='segment',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='modes', to='catalog.segment'),
+            model_name="pathmode",
+            name="segment",
+            field=models.ForeignKey(
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="modes",
+                to="catalog.segment",
+            ),
         ),
         migrations.AddField(
-            model_name='routerestriction',
-            name='action_route',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='restrictions', to='catalog.actionroute'),
+            model_name="routerestriction",
+            name="action_route",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="restrictions",
+                to="catalog.actionroute",
+            ),
         ),
         migrations.AddField(
-            model_name='routerestriction',
-            name='path',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='restrictions', to='catalog.workflowpath'),
+            model_name="routerestriction",
+            name="path",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="restrictions",
+                to="catalog.workflowpath",
+            ),
         ),
         migrations.AddField(
-            model_name='routerestriction',
-            name='segment',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='restrictions', to='catalog.segment'),
+            model_name="routerestriction",
+            name="segment",
+            field=models.ForeignKey(
+                null=True,
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="restrictions",
+                to="catalog.segment",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='pathmode',
-            constraint=models.UniqueConstraint(fields=('rollout', 'path', 'segment'), name='path_mode_once', nulls_distinct=False),
+            model_name="pathmode",
+            constraint=models.UniqueConstraint(
+                fields=("rollout", "path", "segment"), name="path_mode_once", nulls_distinct=False
+            ),
         ),
         migrations.AddConstraint(
-            model_name='pathmode',
-            constraint=models.CheckConstraint(condition=models.Q(('mode__in', ['normal', 'human_review', 'manual', 'previous_stable', 'simpler_route', 'reduced_context', 'read_only']), models.Q(('mode', 'normal'), _negated=True)), name='path_mode_known'),
+            model_name="pathmode",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "mode__in",
+                        [
+                            "normal",
+                            "human_review",
+                            "manual",
+                            "previous_stable",
+                            "simpler_route",
+                            "reduced_context",
+                            "read_only",
+                        ],
+                    ),
+                    models.Q(("mode", "normal"), _negated=True),
+                ),
+                name="path_mode_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='routerestriction',
-            constraint=models.UniqueConstraint(fields=('path', 'segment', 'action_route'), name='route_restriction_once', nulls_distinct=False),
+            model_name="routerestriction",
+            constraint=models.UniqueConstraint(
+                fields=("path", "segment", "action_route"),
+                name="route_restriction_once",
+                nulls_distinct=False,
+            ),
         ),
         migrations.AddConstraint(
-            model_name='routerestriction',
-            constraint=models.CheckConstraint(condition=models.Q(('state__in', ['ask', 'deny'])), name='route_restriction_tighter'),
+            model_name="routerestriction",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("state__in", ["ask", "deny"])), name="route_restriction_tighter"
+            ),
         ),
     ]
