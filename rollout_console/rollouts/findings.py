@@ -245,7 +245,7 @@ def _guards(plan: _Document) -> Iterator[Finding]:
                     code,
                     "advice",
                     f"/rollout/{key}",
-                    f"The path “{slug}” has no {noun} for {name} ({' or '.join(wanted[name][:2])}).",
+                    f"The path “{slug}” has no {noun} for {name}: {' or '.join(wanted[name][:2])}.",
                 )
 
 
