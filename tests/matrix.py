@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,13 @@ from rollout_console.catalog.models import Person, Release
 from rollout_console.containment.models import Command
 from rollout_console.core.models import OutboxEvent
 from rollout_console.exposure.models import ExposureVersion
-from rollout_console.rollouts.models import Confirmation, PlanVersion, Rollout
+from rollout_console.rollouts.models import (
+    Confirmation,
+    PlanChange,
+    PlanDraft,
+    PlanVersion,
+    Rollout,
+)
 from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
 from signals.guards.models import Guard
@@ -23,7 +30,7 @@ from tests.factories import rollout_at
 
 @pytest.fixture
 def live(db: None) -> Rollout:
-    """A live rollout with one alert that waits."""
+    """A live rollout with an alert and a plan change that wait."""
     rollout = rollout_at(RolloutState.LIVE)
     Alert.objects.create(
         pk=1,
@@ -33,6 +40,19 @@ def live(db: None) -> Rollout:
         owner=rollout.workflow.owner,
         sentence="Too slow.",
         opened_at=timezone.now(),
+    )
+    PlanChange.objects.create(
+        pk=1,
+        workflow=rollout.workflow,
+        base=rollout.plan,
+        document=rollout.plan.document,
+        digest="0" * 64,
+        effects=[],
+        diff=[],
+        requested_at=timezone.now(),
+        requested_by="owner",
+        requester=rollout.workflow.owner,
+        expires_at=timezone.now() + timedelta(days=1),
     )
     return rollout
 
@@ -44,6 +64,8 @@ def written() -> tuple[Any, ...]:
         Confirmation.objects.count(),
         *Rollout.objects.order_by("pk").values_list("state", "version"),
         *Alert.objects.order_by("pk").values_list("state", "acked_at", "held_until"),
+        *PlanChange.objects.order_by("pk").values_list("state", "decided_by"),
+        *PlanDraft.objects.order_by("pk").values_list("workflow", "revision"),
     )
 
 

@@ -31,7 +31,7 @@ from rollout_console.rollouts.plan_check import KEY_SLUG, Fault
 from rollout_console.rollouts.plan_diff import plan_diff
 from rollout_console.rollouts.plan_schema import plan_read
 from rollout_console.rollouts.plan_types import Plan
-from rollout_console.rollouts.plan_yaml import PlanUnreadable, yaml_load
+from rollout_console.rollouts.plan_yaml import PlanUnreadable, yaml_dump, yaml_load
 from rollout_console.rollouts.releases import release_register, release_store
 from rollout_console.rollouts.states import MoveNotAllowed, RolloutState, next_move
 
@@ -67,7 +67,7 @@ class _DryRun(Exception):
 def plan_apply(
     *, document: Any, text: str, principal: Principal, now: datetime, dry_run: bool = False
 ) -> PlanResult:
-    """Make a plan what is stored; the same content again changes nothing.
+    """Make a plan what is stored; the same again changes nothing.
 
     `text` is the YAML it came as, "" for JSON: errors then carry no lines. A dry run does all of
     it, so that it meets every refusal, and undoes it. What loosens anything under a rollout in
@@ -229,7 +229,14 @@ def _apply(
     )
     rollout_slug = plan.rollout.slug if plan.rollout else None
     if latest is not None and latest.digest == digest(document):
-        return PlanResult(plan.slug, latest.number, created=False, diff=[], rollout=rollout_slug)
+        version = _text_store(latest, text=text, principal=principal, now=now)
+        return PlanResult(
+            plan.slug,
+            version.number,
+            created=version.pk != latest.pk,
+            diff=[],
+            rollout=rollout_slug,
+        )
     people = _people(plan, lines)
     # Locked before anything of theirs is compared: a containment waits, or is seen.
     standing = {
@@ -275,6 +282,33 @@ def _apply(
         change=change.pk,
         expires_at=change.expires_at,
     )
+
+
+def _text_store(
+    latest: PlanVersion, *, text: str, principal: Principal, now: datetime
+) -> PlanVersion:
+    """Keep the same plan's new comments and layout as a version of their own."""
+    if text in ("", latest.text) or (not latest.text and text == yaml_dump(latest.document)):
+        return latest
+    version = PlanVersion.objects.create(
+        workflow=latest.workflow,
+        number=latest.number + 1,
+        document=latest.document,
+        text=text,
+        digest=latest.digest,
+        applied_at=now,
+        applied_by=principal.name,
+    )
+    audit.append(
+        "plan.applied",
+        actor=principal,
+        at=now,
+        workflow=latest.workflow.slug,
+        subject_type="plan",
+        subject=latest.workflow.slug,
+        data={"number": version.number, "digest": version.digest, "diff": []},
+    )
+    return version
 
 
 def _store(

@@ -320,6 +320,19 @@ def traffic(*, workflow_ids: Iterable[int], now: datetime) -> dict[int, Traffic]
     return found
 
 
+def segment_tasks(
+    *, workflow_id: int, segment_ids: Sequence[int], since: datetime, until: datetime
+) -> dict[int, int]:
+    """Return how many tasks of [since, until) were counted in each segment, by whole minutes."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select segment_id, sum(n)::bigint from minute_bucket where workflow_id = %s"
+            " and segment_id = any(%s) and minute >= %s and minute < %s group by 1",
+            [workflow_id, list(segment_ids), since, until],
+        )
+        return dict(cursor.fetchall())
+
+
 def _floor(moment: datetime, step_s: int) -> datetime:
     return datetime.fromtimestamp(int(moment.timestamp()) // step_s * step_s, tz=UTC)
 
