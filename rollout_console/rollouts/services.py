@@ -268,7 +268,12 @@ def _apply(
         text=text,
         effects=told.effects,
         diff=told.diff,
-        standing=[rollout for rollout in standing.values() if rollout.in_force],
+        # Read again: the trial moved those in memory.
+        standing=[
+            rollout
+            for rollout in locks.rollouts().filter(workflow=latest.workflow)
+            if rollout.in_force
+        ],
         principal=principal,
         now=now,
     )
