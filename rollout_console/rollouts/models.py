@@ -106,7 +106,7 @@ class PlanChange(models.Model):
 class PlanDraft(models.Model):
     """A plan that a person is writing: one a workflow, and one for a workflow to come ("").
 
-    `text` is the file of `document`; `typed` is a file that could not be read, kept as typed.
+    `typed` is a file that could not be read, kept as typed beside the last that could.
     """
 
     person = models.ForeignKey(
@@ -114,7 +114,6 @@ class PlanDraft(models.Model):
     )
     workflow = models.CharField(max_length=80, blank=True)
     base = models.PositiveIntegerField(default=0)
-    document = models.JSONField()
     text = models.TextField()
     typed = models.TextField(blank=True)
     revision = models.PositiveIntegerField(default=1)

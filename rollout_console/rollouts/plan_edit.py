@@ -17,6 +17,9 @@ from rollout_console.rollouts.plan_yaml import PlanUnreadable, yaml_dump, yaml_d
 _COMMENT: Final = re.compile(r"(?:^|(?<=\s))#[^\n]*", re.MULTILINE)
 
 
+_END: Final = object()
+
+
 @dataclass(frozen=True, slots=True)
 class Edited:
     """The new text, and the comments of the old one that it could not keep."""
@@ -72,15 +75,14 @@ class _Editor:
                 for (_, value), key in zip(node.value, old, strict=True):
                     yield from self.node(value, old[key], new[key], column=column)
                 return
-        if (
-            isinstance(node, yaml.SequenceNode)
-            and isinstance(new, list)
-            and isinstance(old, list)
-            and len(old) == len(new)
-        ):
-            for value, was, now in zip(node.value, old, new, strict=True):
-                yield from self.node(value, was, now, column=value.start_mark.column)
-            return
+        if isinstance(node, yaml.SequenceNode) and isinstance(new, list) and isinstance(old, list):
+            if len(old) == len(new):
+                for value, was, now in zip(node.value, old, new, strict=True):
+                    yield from self.node(value, was, now, column=value.start_mark.column)
+                return
+            if not node.flow_style:
+                yield from self._items(node, old, new)
+                return
         start, end = node.start_mark.index, self._end(node)
         gap = " " if start and self.text[start - 1] == ":" else ""
         yield _Cut(start, end, gap + yaml_dump_line(new))
@@ -102,15 +104,46 @@ class _Editor:
                 yield _Cut(start, end, self._entry({key: new[key]}, at))
         added = {key: value for key, value in new.items() if key not in old}
         if added:
+            after = self.text.find("\n", last)
+            last = len(self.text) if after < 0 else after
             yield _Cut(last, last, "\n" + " " * at + self._entry(added, at))
+
+    def _items(self, node: Any, old: list[Any], new: list[Any]) -> Iterator[_Cut]:
+        """Yield what makes a block's list longer at its end, or takes items out of it."""
+        for index in _gone(old, new):
+            item = node.value[index]
+            dash = self.text.rfind("-", 0, item.start_mark.index)
+            yield self._removal(dash, self._end(item))
+        if len(new) < len(old):
+            return
+        for value, was, now in zip(node.value, old, new, strict=False):
+            yield from self.node(value, was, now, column=value.start_mark.column)
+        at, last = node.start_mark.column, node.value[-1]
+        flow = isinstance(last, yaml.CollectionNode) and last.flow_style
+        lines = [
+            line
+            for item in new[len(old) :]
+            for line in (
+                [f"- {yaml_dump_line(item)}"]
+                if flow
+                else yaml_dump([item]).rstrip("\n").split("\n")
+            )
+        ]
+        end = self._end(node)
+        after = self.text.find("\n", end)
+        # Behind what else stands on the last item's line: its comment.
+        end = len(self.text) if after < 0 else after
+        yield _Cut(end, end, "".join(f"\n{' ' * at}{line}" for line in lines))
 
     def _inside(self, value: Any, old: Any, new: Any) -> bool:
         """Whether the change can be made within the value, its line left as it is."""
         if isinstance(value, yaml.MappingNode):
             return isinstance(new, dict) and isinstance(old, dict) and bool(old) and bool(new)
         if isinstance(value, yaml.SequenceNode):
-            same_length = isinstance(new, list) and isinstance(old, list) and len(old) == len(new)
-            return same_length or bool(value.flow_style)
+            if not isinstance(new, list) or not isinstance(old, list) or not old or not new:
+                return False
+            longer = len(new) >= len(old)
+            return bool(value.flow_style) or longer or bool(_gone(old, new))
         return not isinstance(new, dict | list) and value.style not in ("|", ">")
 
     def _entry(self, entry: dict[str, Any], column: int) -> str:
@@ -136,6 +169,19 @@ class _Editor:
         if getattr(node, "style", None) in ("|", ">"):
             return len(self.text[:end].rstrip("\n"))
         return end
+
+
+def _gone(old: list[Any], new: list[Any]) -> list[int]:
+    """Return which items were taken out, none where what is left is not the others."""
+    gone = []
+    left = iter(new)
+    now = next(left, _END)
+    for index, item in enumerate(old):
+        if now is not _END and _same(item, now):
+            now = next(left, _END)
+        else:
+            gone.append(index)
+    return gone if now is _END else []
 
 
 def _applied(text: str, cuts: list[_Cut]) -> str | None:

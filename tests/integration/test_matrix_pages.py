@@ -31,6 +31,21 @@ FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, st
     "contain": [
         ({"slug": LIVE, "action": action}, (Verb(action),), dict(PRESS)) for action in OFFERED
     ],
+    "plan_edit": [
+        (
+            {"workflow": "support-reply", "step": "workflow"},
+            (Verb.PLAN_EDIT,),
+            {"do": "save", "/workflow/name": "Replies"},
+        )
+    ],
+    "plan_new": [({"step": "workflow"}, (Verb.PLAN_EDIT,), {"do": "save"})],
+    "plan_change": [
+        (
+            {"workflow": "support-reply", "change_id": 1},
+            (Verb.PLAN_CHANGE_APPROVE,),
+            {"decision": "reject", "reason": "no", "digest": "0" * 64},
+        )
+    ],
     "alert_ack": [({"alert_id": 1}, (Verb.ALERT_ACKNOWLEDGE,), {})],
     "alert_hold": [({"alert_id": 1}, (Verb.ALERT_HOLD,), {"seconds": "30", "reason": "looking"})],
     "alert_resolve": [({"alert_id": 1}, (Verb.ALERT_RESOLVE,), {"was_right": "no"})],
@@ -38,7 +53,13 @@ FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, st
 # What anybody may do with a session of their own.
 OWN: Final = {"login", "logout"}
 # Whatever an address takes; one that reads takes no form, and has to change nothing.
-ARGUMENTS: Final = {"slug": LIVE, "action": "pause", "alert_id": 1}
+ARGUMENTS: Final = {
+    "slug": LIVE,
+    "action": "pause",
+    "alert_id": 1,
+    "workflow": "support-reply",
+    "step": "paths",
+}
 
 CASES: Final = [
     (name, arguments, verbs, form)

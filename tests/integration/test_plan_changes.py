@@ -291,7 +291,8 @@ def test_a_service_token_proposes_and_never_approves() -> None:
 
     result = apply(route_allowed, principal=pipeline)
 
-    change = PlanChange.objects.get(pk=result.change)
+    change = PlanChange.objects.get()
+    assert result.change == change.pk
     assert (change.requested_by, change.requester) == (pipeline.name, None)
     with pytest.raises(NotAllowed):
         decide(change, principal=pipeline)
@@ -307,7 +308,12 @@ def test_a_decision_stands_on_what_was_shown() -> None:
 
     with pytest.raises(PlanChangeMoved):
         decide(change, digest="0" * 64)
-    for odd in ({"reason": " "}, {"reason": "x" * 2001}, {"decision": "maybe"}):
+    odds: list[dict[str, Any]] = [
+        {"reason": " "},
+        {"reason": "x" * 2001},
+        {"decision": "maybe"},
+    ]
+    for odd in odds:
         with pytest.raises(InvalidInput):
             decide(change, **odd)
 

@@ -105,8 +105,34 @@ def test_a_new_key_is_added_behind_the_last_one() -> None:
     assert comments(text) == comments(TEXT)
 
 
-def test_a_changed_list_is_written_anew_and_says_which_comments_went() -> None:
-    text, lost = edited(lambda document: document["workflow"]["segments"].pop())
+def test_a_row_is_added_behind_the_last_one_in_its_own_style() -> None:
+    text, lost = edited(
+        lambda document: document["workflow"]["segments"].append({"slug": "all", "people": 5})
+    )
+
+    last = "    - {slug: eu, tasks_per_day: 9000}\n"
+    assert (text, lost) == (
+        TEXT.replace(last, f"{last}    - {{slug: all, people: 5}}\n"),
+        [],
+    )
+
+
+def test_a_row_is_added_behind_the_comment_of_the_last_one() -> None:
+    text, lost = edited(lambda document: document["workflow"]["paths"].append({"slug": "send"}))
+
+    points = """      points: ["a # in a text", 'b']\n"""
+    assert (text, lost) == (TEXT.replace(points, f"{points}    - slug: send\n"), [])
+
+
+def test_a_row_that_goes_takes_its_lines_only() -> None:
+    text, lost = edited(lambda document: document["workflow"]["segments"].pop(0))
+
+    gone = "    - {slug: internal-ops, tasks_per_day: 400}\n"
+    assert (text, lost) == (TEXT.replace(gone, ""), [])
+
+
+def test_another_list_is_written_anew_and_says_which_comments_went() -> None:
+    text, lost = edited(lambda document: document["workflow"].update(segments=[{"slug": "x"}]))
 
     assert lost == ["# staff", "# the rest"]
     assert "  # segments, the internal one first\n  segments:\n" in text
