@@ -464,3 +464,17 @@ def test_a_rollouts_address_leads_to_the_editor(planned: Client) -> None:
     assert planned.get(f"/rollouts/{slug}/plan/").status_code == 200
     assert planned.get(f"/rollouts/{slug}/plan.yaml").content.decode() == NOTED
     assert planned.get(url("nothing")).status_code == 404
+
+
+def test_a_step_with_many_rows_is_saved_whole(planned: Client) -> None:
+    other = whole()
+    trigger = other["rollout"]["triggers"][1]
+    other["rollout"]["triggers"] += [{**trigger, "slug": f"slow-{n}"} for n in range(120)]
+    text = yaml_dump(other)
+    form = form_of(planned.get(url("triggers") + "?file=edit").content.decode(), "plan-text")
+    planned.post(url("triggers"), {**form, "text": text, "do": "text"})
+
+    put(planned, "triggers", values={"/rollout/triggers/122/limit": "5999"})
+
+    assert document()["rollout"]["triggers"][122]["limit"] == 5999
+    assert len(document()["rollout"]["triggers"]) == 123

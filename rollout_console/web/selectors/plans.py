@@ -13,7 +13,6 @@ from rollout_console.rollouts.drafts import Draft, drafts_of
 from rollout_console.rollouts.errors import line_of
 from rollout_console.rollouts.models import ChangeState, PlanChange, PlanVersion, Rollout
 from rollout_console.rollouts.plan_check import Fault
-from rollout_console.rollouts.plan_diff import diff_pointer
 from rollout_console.rollouts.plan_schema import plan_read
 from rollout_console.rollouts.plan_yaml import PlanUnreadable, yaml_load
 from rollout_console.rollouts.selectors import ChangeRow, VersionRow
@@ -212,12 +211,3 @@ def people_names() -> list[str]:
         .order_by("username")
         .values_list("username", flat=True)[:500]
     )
-
-
-def looser_pointers(change: ChangeRow, document: Any) -> list[str]:
-    """Return where a change loosens something, as pointers into a document."""
-    return [
-        diff_pointer(document, effect["where"])
-        for effect in change.effects
-        if effect["direction"] == "looser"
-    ]
