@@ -13,7 +13,7 @@ from rollout_console.api import serializers as bodies
 from rollout_console.api.access import ApiView
 from rollout_console.api.reads import LIST_PARAMETERS, PAGE, PAGE_MAX, listed, whole
 from rollout_console.catalog.models import Segment, Workflow
-from rollout_console.containment.changes import plan_change_decide_and_publish
+from rollout_console.containment.plan_changes import plan_change_decide_and_publish
 from rollout_console.core.errors import InvalidInput, NotFound
 from rollout_console.rollouts.errors import errors_of
 from rollout_console.rollouts.models import PlanChange

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from approvals.authority.matrix import Verb
 from approvals.authority.principals import NotAllowed, require, who_can
-from rollout_console.containment.changes import plan_change_decide_and_publish
+from rollout_console.containment.plan_changes import plan_change_decide_and_publish
 from rollout_console.core.errors import DomainError, NotFound
 from rollout_console.rollouts.changes import REASON_MAX
 from rollout_console.rollouts.drafts import drafts_of

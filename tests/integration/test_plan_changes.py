@@ -14,8 +14,8 @@ from approvals.authority.matrix import Role, Scope
 from approvals.authority.principals import NotAllowed, token_principal
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import ActionRoute, Person, Workflow, WorkflowPath
-from rollout_console.containment.changes import plan_change_decide_and_publish
 from rollout_console.containment.lifecycle import plan_apply_and_publish
+from rollout_console.containment.plan_changes import plan_change_decide_and_publish
 from rollout_console.core.errors import DomainError, InvalidInput, NotFound
 from rollout_console.core.models import OutboxEvent
 from rollout_console.exposure.models import ExposureVersion
