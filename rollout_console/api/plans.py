@@ -106,7 +106,7 @@ class PlanChangeView(ApiView):
 class PlanChangeDecisionView(ApiView):
     @extend_schema(
         summary="Approve or reject a plan change; a person other than its author",
-        request=bodies.DecisionIn,
+        request=bodies.PlanDecisionIn,
         responses={200: bodies.PlanChangeOut},
     )
     def post(self, request: Request, change_id: int) -> Response:
@@ -118,7 +118,7 @@ class PlanChangeDecisionView(ApiView):
         ):
             raise NotFound(f"There is no plan change {change_id}.")
         require(self.principal, Verb.PLAN_CHANGE_APPROVE, change.workflow)
-        told = _checked(bodies.DecisionIn, request)
+        told = _checked(bodies.PlanDecisionIn, request)
         decided = plan_change_decide_and_publish(
             change_id=change.pk,
             decision=told["decision"],

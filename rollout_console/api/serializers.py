@@ -71,7 +71,7 @@ class ResolveIn(Body):
     note = Text(required=False, allow_blank=True, max_length=2000, default="")
 
 
-class DecisionIn(Body):
+class PlanDecisionIn(Body):
     decision = Choice(choices=["approve", "reject"])
     reason = Text(max_length=2000)
     digest = Text(max_length=64)

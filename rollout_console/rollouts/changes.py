@@ -42,8 +42,8 @@ def plan_change_decide(
 ) -> PlanChange:
     """Approve and apply a waiting change, or reject it; repeating one's own changes nothing.
 
-    Call it inside a transaction that also publishes what the plan serves: `containment.plan_changes`
-    does.
+    Call it inside a transaction that also publishes what the plan serves, as
+    `containment.plan_changes` does.
 
     Raises:
         NotFound, NotAllowed, InvalidInput.
