@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,13 @@ from rollout_console.catalog.models import Person, Release
 from rollout_console.containment.models import Command
 from rollout_console.core.models import OutboxEvent
 from rollout_console.exposure.models import ExposureVersion
-from rollout_console.rollouts.models import Confirmation, PlanVersion, Rollout
+from rollout_console.rollouts.models import (
+    Confirmation,
+    PlanChange,
+    PlanDraft,
+    PlanVersion,
+    Rollout,
+)
 from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
 from signals.guards.models import Guard
@@ -24,7 +31,7 @@ from tests.factories import expansion_asked, ripen, rollout_at
 
 @pytest.fixture
 def live(db: None) -> Rollout:
-    """A live rollout with one alert and one expansion request that wait."""
+    """A live rollout with an alert, an expansion request and a plan change that wait."""
     rollout = rollout_at(RolloutState.LIVE)
     ripen(rollout)
     Alert.objects.create(
@@ -38,6 +45,19 @@ def live(db: None) -> Rollout:
     )
     asked = expansion_asked(rollout)
     ExpansionRequest.objects.filter(pk=asked.pk).update(id=1)
+    PlanChange.objects.create(
+        pk=1,
+        workflow=rollout.workflow,
+        base=rollout.plan,
+        document=rollout.plan.document,
+        digest="0" * 64,
+        effects=[],
+        diff=[],
+        requested_at=timezone.now(),
+        requested_by="owner",
+        requester=rollout.workflow.owner,
+        expires_at=timezone.now() + timedelta(days=1),
+    )
     return rollout
 
 
@@ -50,6 +70,8 @@ def written() -> tuple[Any, ...]:
         *Alert.objects.order_by("pk").values_list("state", "acked_at", "held_until"),
         *ExpansionRequest.objects.order_by("pk").values_list("state", "reviewed_at"),
         Decision.objects.count(),
+        *PlanChange.objects.order_by("pk").values_list("state", "decided_by"),
+        *PlanDraft.objects.order_by("pk").values_list("workflow", "revision"),
     )
 
 

@@ -43,6 +43,7 @@ class Verb(StrEnum):
     ALERT_HOLD = "alert_hold"
     ALERT_RESOLVE = "alert_resolve"
     PLAN_EDIT = "plan_edit"
+    PLAN_CHANGE_APPROVE = "plan_change_approve"
     RELEASE_REGISTER = "release_register"
     ROLLOUT_READY = "rollout_ready"
     GO_LIVE = "go_live"
@@ -78,6 +79,7 @@ MATRIX: Final[dict[Verb, frozenset[Role]]] = {
     Verb.ALERT_HOLD: _CONTAINERS,
     Verb.ALERT_RESOLVE: _CONTAINERS,
     Verb.PLAN_EDIT: _CONTAINERS,
+    Verb.PLAN_CHANGE_APPROVE: frozenset({Role.APPROVER}),
     Verb.RELEASE_REGISTER: _CONTAINERS,
     Verb.ROLLOUT_READY: _CONTAINERS,
     Verb.GO_LIVE: frozenset({Role.OWNER}),

@@ -29,12 +29,6 @@ class EvidenceChanged(DomainError):
     title = "This is not the evidence that was asked on"
 
 
-class ApproverIsRequester(DomainError):
-    code = "approver-is-requester"
-    title = "A second person must decide"
-    status = 403
-
-
 class AlreadyDecided(DomainError):
     code = "already-decided"
     title = "You decided this already"

@@ -23,7 +23,6 @@ from approvals.authority.principals import (
 from approvals.expansions import locks, policy
 from approvals.expansions.errors import (
     AlreadyDecided,
-    ApproverIsRequester,
     EvidenceChanged,
     ExpansionBlocked,
     ExpansionNotApproved,
@@ -52,6 +51,7 @@ from rollout_console.containment.expand import rollout_widen
 from rollout_console.containment.services import VersionMoved
 from rollout_console.core.canonical import digest as digest_of
 from rollout_console.core.errors import InvalidInput, NotFound
+from rollout_console.rollouts.errors import ApproverIsRequester
 from rollout_console.rollouts.models import Rollout
 from signals.guards.services import guards_look
 

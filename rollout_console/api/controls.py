@@ -1,6 +1,6 @@
 """What changes something: plans, releases, steps of a rollout, containment, alerts."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -67,7 +67,7 @@ class PlanView(ApiView):
         parameters=[
             OpenApiParameter("dry_run", bool, description="Answer the diff, change nothing.")
         ],
-        responses={200: bodies.PlanOut, 201: bodies.PlanOut},
+        responses={200: bodies.PlanOut, 201: bodies.PlanOut, 202: bodies.PlanOut},
     )
     def put(self, request: Request, workflow: str) -> Response:
         rollouts.principal_may_plan(self.principal, workflow)
@@ -87,6 +87,11 @@ class PlanView(ApiView):
             dry_run=dry_run,
         )
         status = 201 if result.created and not dry_run else 200
+        if dry_run:
+            # Undone with all else: nothing waits yet.
+            result = replace(result, change=None, expires_at=None)
+        elif result.change is not None:
+            status = 202
         return Response({**asdict(result), "dry_run": dry_run}, status=status)
 
 

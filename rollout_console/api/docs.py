@@ -10,6 +10,7 @@ from drf_spectacular.generators import SchemaGenerator
 from rollout_console.api import openapi
 from rollout_console.api.problems import problem_http
 from rollout_console.core.errors import problem
+from rollout_console.rollouts.plan_json_schema import plan_json_schema
 
 
 @cache
@@ -25,6 +26,13 @@ def schema_document() -> dict[str, Any]:
 def schema(request: HttpRequest) -> HttpResponse:
     """The document names no data, so it asks for no token."""
     return JsonResponse(schema_document(), content_type="application/vnd.oai.openapi+json")
+
+
+def plan_schema(request: HttpRequest) -> HttpResponse:
+    """The JSON Schema of a plan; editors fetch it, so it asks for no token either."""
+    response = JsonResponse(plan_json_schema(), content_type="application/schema+json")
+    response.headers["Cache-Control"] = "public, max-age=300"
+    return response
 
 
 def docs_page(request: HttpRequest) -> HttpResponse:

@@ -24,6 +24,8 @@ _REFUSALS: Final = {
 }
 _SUBJECTS: Final = {
     "plans": "plans and releases",
+    "plan-schema": "plans and releases",
+    "plan-changes": "plans and releases",
     "workflows": "plans and releases",
     "rollouts": "rollouts",
     "alerts": "alerts",
@@ -213,6 +215,21 @@ def _bare_paths() -> dict[str, Any]:
                 "The exposure document in flagd's format",
                 {"200": _json("The document, with an ETag.", "FlagdDocument"), **unchanged},
                 parameters=[client, held],
+            )
+        },
+        "/api/v1/plan-schema": {
+            "get": _operation(
+                "plan_schema",
+                "plans and releases",
+                "The JSON Schema of a plan",
+                {
+                    "200": {
+                        "description": "JSON Schema 2020-12; it never refuses a plan that fits.",
+                        "content": {"application/schema+json": {"schema": _MAP}},
+                    }
+                },
+                refusals=("405", "500", "503"),
+                security=[],
             )
         },
         "/healthz": {

@@ -96,6 +96,18 @@ class ReviewIn(Body):
     note = Text(max_length=2000)
 
 
+class PlanDecisionIn(Body):
+    decision = Choice(choices=["approve", "reject"])
+    reason = Text(max_length=2000)
+    digest = Text(max_length=64)
+
+
+class SegmentMatchIn(Body):
+    context = serializers.DictField()  # type: ignore[assignment]  # a declared field, not the base's
+    segment = Text(required=False, max_length=80)
+    rule = serializers.JSONField(required=False)
+
+
 class ChangeIn(Body):
     component = Choice(choices=["prompt", "model", "retrieval", "tools", "configuration"])
     name = Text(max_length=200)
@@ -404,6 +416,64 @@ class PlanOut(Out):
     rollout = serializers.CharField(allow_null=True)
     dry_run = serializers.BooleanField()
     diff = serializers.ListField(child=serializers.CharField())
+    loosens = serializers.ListField(child=serializers.CharField())
+    change = serializers.IntegerField(allow_null=True)
+    expires_at = serializers.DateTimeField(allow_null=True)
+
+
+class FindingOut(Out):
+    code = serializers.CharField()
+    severity = serializers.ChoiceField(["gap", "advice"])
+    pointer = serializers.CharField()
+    sentence = serializers.CharField()
+
+
+class PlanVersionOut(Out):
+    number = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    by = serializers.CharField()
+    approved_by = serializers.CharField(allow_null=True)
+    digest = serializers.CharField()
+    diff = serializers.ListField(child=serializers.CharField())
+
+
+class PlanWholeOut(PlanVersionOut):
+    workflow = serializers.CharField()
+    document = serializers.DictField()
+    text = serializers.CharField()
+    findings = FindingOut(many=True)
+
+
+class EffectOut(Out):
+    direction = serializers.ChoiceField(["tighter", "looser"])
+    where = serializers.CharField()
+    sentence = serializers.CharField()
+
+
+class PlanChangeOut(Out):
+    id = serializers.IntegerField()
+    workflow = serializers.CharField()
+    state = serializers.ChoiceField(["pending", "approved", "rejected", "expired", "void"])
+    digest = serializers.CharField()
+    base = serializers.IntegerField()
+    requested_at = serializers.DateTimeField()
+    requested_by = serializers.CharField()
+    expires_at = serializers.DateTimeField()
+    effects = EffectOut(many=True)
+    diff = serializers.ListField(child=serializers.CharField())
+    decided_at = serializers.DateTimeField(allow_null=True)
+    decided_by = serializers.CharField(allow_null=True)
+    reason = serializers.CharField(allow_blank=True)
+    applied_as = serializers.IntegerField(allow_null=True)
+
+
+class SegmentMatchOut(Out):
+    matches = serializers.BooleanField()
+    segment = serializers.CharField(allow_null=True)
+    reads = serializers.ListField(child=serializers.CharField())
+    missing = serializers.ListField(child=serializers.CharField())
+    tasks = serializers.IntegerField(allow_null=True)
+    sentences = serializers.ListField(child=serializers.CharField())
 
 
 class ReleaseOut(Out):

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from rollout_console.api import controls, docs, expansions, exposure, reads, series
+from rollout_console.api import controls, docs, expansions, exposure, plans, reads, series
 
 app_name = "api"
 
@@ -27,7 +27,30 @@ urlpatterns = [
     path("v1/signals/series", series.SeriesView.as_view(), name="series"),
     path("v1/alerts", reads.AlertsView.as_view(), name="alerts"),
     path("v1/audit", reads.AuditView.as_view(), name="audit"),
+    path("v1/plan-schema", docs.plan_schema, name="plan_schema"),
     path("v1/plans/<str:workflow>", controls.PlanView.as_view(), name="plan"),
+    path(
+        "v1/plans/<str:workflow>/versions",
+        plans.PlanVersionsView.as_view(),
+        name="plan_versions",
+    ),
+    path(
+        "v1/plans/<str:workflow>/versions/<int:number>",
+        plans.PlanVersionView.as_view(),
+        name="plan_version",
+    ),
+    path("v1/plan-changes", plans.PlanChangesView.as_view(), name="plan_changes"),
+    path("v1/plan-changes/<int:change_id>", plans.PlanChangeView.as_view(), name="plan_change"),
+    path(
+        "v1/plan-changes/<int:change_id>/decision",
+        plans.PlanChangeDecisionView.as_view(),
+        name="plan_change_decision",
+    ),
+    path(
+        "v1/workflows/<str:workflow>/segments/match",
+        plans.SegmentMatchView.as_view(),
+        name="segment_match",
+    ),
     path(
         "v1/workflows/<str:workflow>/releases/<str:version>",
         controls.ReleaseView.as_view(),

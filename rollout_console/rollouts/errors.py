@@ -28,6 +28,33 @@ class PlanInForce(DomainError):
     title = "A rollout in force keeps its plan"
 
 
+class PlanChangeWaits(DomainError):
+    """Another loosening change of this workflow's plan waits for its decision."""
+
+    code = "plan-change-waits"
+    title = "Another change of this plan waits"
+
+
+class PlanChangeClosed(DomainError):
+    """The change was decided, expired or became void; a new one is proposed instead."""
+
+    code = "plan-change-closed"
+    title = "This change is closed"
+
+
+class PlanChangeMoved(DomainError):
+    """What the decision was made on is not what there is."""
+
+    code = "plan-change-moved"
+    title = "The change is not what you saw"
+
+
+class ApproverIsRequester(DomainError):
+    code = "approver-is-requester"
+    title = "A second person must decide"
+    status = 403
+
+
 class ReleaseDiffers(DomainError):
     code = "release-differs"
     title = "This release is registered with other content"

@@ -1,6 +1,6 @@
 from django.conf import settings
 from django.db import models
-from django.db.models import CheckConstraint, Q, UniqueConstraint
+from django.db.models import CheckConstraint, F, Q, UniqueConstraint
 
 from rollout_console.catalog.models import (
     ActionRoute,
@@ -34,6 +34,100 @@ class PlanVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.workflow_id} plan {self.number}"
+
+
+class ChangeState(models.TextChoices):
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    VOID = "void"
+
+
+class PlanChange(models.Model):
+    """A plan that loosens what a rollout in force stands on, waiting for a second person.
+
+    `digest` is of what was shown: the plan, the one before it, and the rollouts' versions.
+    """
+
+    workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="plan_changes")
+    base = models.ForeignKey(PlanVersion, on_delete=models.PROTECT, related_name="changes_from")
+    document = models.JSONField()
+    text = models.TextField(blank=True)
+    digest = models.CharField(max_length=64)
+    # What the plan loosens and tightens, and its whole diff, as they were proposed.
+    effects = models.JSONField()
+    diff = models.JSONField()
+    state = models.CharField(max_length=8, choices=ChangeState.choices, default=ChangeState.PENDING)
+    requested_at = models.DateTimeField()
+    requested_by = models.CharField(max_length=150)
+    requester = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="plan_changes_requested",
+    )
+    expires_at = models.DateTimeField()
+    decided_at = models.DateTimeField(null=True)
+    decided_by = models.CharField(max_length=150, blank=True)
+    decider = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="plan_changes_decided",
+    )
+    reason = models.TextField(blank=True)
+    applied_as = models.OneToOneField(
+        PlanVersion, null=True, on_delete=models.PROTECT, related_name="approved_change"
+    )
+
+    class Meta:
+        constraints = [
+            CheckConstraint(
+                name="plan_change_state_known", condition=Q(state__in=ChangeState.values)
+            ),
+            UniqueConstraint(
+                name="plan_change_one_pending",
+                fields=["workflow"],
+                condition=Q(state="pending"),
+                violation_error_message="A change of this plan is already waiting.",
+            ),
+            CheckConstraint(
+                name="plan_change_second_person",
+                condition=~Q(state="approved") | Q(requester=None) | ~Q(decider=F("requester")),
+                violation_error_message="Someone other than the requester must decide.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id} change {self.pk} {self.state}"
+
+
+class PlanDraft(models.Model):
+    """A plan that a person is writing: one a workflow, and one for a workflow to come ("").
+
+    `typed` is a file that could not be read, kept as typed beside the last that could.
+    """
+
+    person = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="plan_drafts"
+    )
+    workflow = models.CharField(max_length=80, blank=True)
+    base = models.PositiveIntegerField(default=0)
+    text = models.TextField()
+    typed = models.TextField(blank=True)
+    revision = models.PositiveIntegerField(default=1)
+    # The page that saved last: its own next save is no conflict.
+    saved_from = models.CharField(max_length=40, blank=True)
+    saved_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            UniqueConstraint(name="plan_draft_once", fields=["person", "workflow"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.person_id} {self.workflow or 'new'}"
 
 
 class Rollout(models.Model):

@@ -118,18 +118,19 @@ def dropped_remove(workflow: Workflow, plan: Plan, before: dict[str, Any]) -> No
         listed = stated.get(key) or (before.get(key) if key == "action_routes" else None) or []
         for item in listed:
             if item["slug"] not in kept[key]:
-                _remove(rows.filter(slug=item["slug"]), noun, item["slug"])
+                _remove(rows.filter(slug=item["slug"]), key, noun, item["slug"])
 
 
-def _remove(rows: QuerySet[Model], noun: str, slug: str) -> None:
+def _remove(rows: QuerySet[Model], key: str, noun: str, slug: str) -> None:
     sentence = (
         f"The {noun} “{slug}” was in use and cannot leave the plan: "
         "its history stays readable. Keep it in the file."
     )
     # Runs name their path by number and without a foreign key: nothing else would stop this.
+    errors = [{"pointer": f"/workflow/{key}", "detail": sentence}]
     if noun == "path" and rows.exists():
-        raise PlanConflict(sentence)
+        raise PlanConflict(sentence, errors=errors)
     try:
         rows.delete()
     except ProtectedError as error:
-        raise PlanConflict(sentence) from error
+        raise PlanConflict(sentence, errors=errors) from error

@@ -99,6 +99,19 @@ def yaml_dump(document: Any) -> str:
     return str(yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
+def yaml_dump_line(value: Any) -> str:
+    """Return a value as YAML on one line, fit to stand inside `{}` and `[]`."""
+    holder = yaml.dump(
+        [value],
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=10**9,
+        default_flow_style=True,
+    )
+    return str(holder).strip()[1:-1]
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes what `yaml_load` would read as other than text, beside what PyYAML quotes."""
 

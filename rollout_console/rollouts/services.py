@@ -1,24 +1,22 @@
 """Plans applied, releases registered, drafts made ready. What exposes or contains is above."""
 
-import secrets
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django.db import IntegrityError, connection, transaction
 
 from approvals.authority.matrix import Verb
 from approvals.authority.principals import NotAllowed, Principal, require
 from rollout_console.audit import services as audit
-from rollout_console.catalog.models import Person, Release, Segment, Workflow, WorkflowPath
-from rollout_console.core import outbox
+from rollout_console.catalog.models import Person, Workflow
 from rollout_console.core.canonical import digest
 from rollout_console.core.errors import NotFound
-from rollout_console.rollouts import locks, plan_store
+from rollout_console.rollouts import locks, plan_store, rollout_store
+from rollout_console.rollouts.change_store import change_propose, change_void
 from rollout_console.rollouts.errors import (
     PlanConflict,
-    PlanInForce,
     PlanInvalid,
     ReleaseDiffers,
     RolloutInForce,
@@ -27,15 +25,19 @@ from rollout_console.rollouts.errors import (
     faults_sentence,
 )
 from rollout_console.rollouts.gate import gate_check
-from rollout_console.rollouts.models import PlanVersion, Rollout, RolloutPath, Stage, StageSegment
+from rollout_console.rollouts.in_force import effects_of
+from rollout_console.rollouts.models import PlanChange, PlanVersion, Rollout
+from rollout_console.rollouts.plan_change import Change, Direction
 from rollout_console.rollouts.plan_check import KEY_SLUG, Fault
 from rollout_console.rollouts.plan_diff import plan_diff
 from rollout_console.rollouts.plan_schema import plan_read
-from rollout_console.rollouts.plan_types import Plan, RolloutPlan
-from rollout_console.rollouts.plan_yaml import PlanUnreadable, yaml_load
-from rollout_console.rollouts.releases import release_named, release_register, release_store
-from rollout_console.rollouts.states import FINAL, MoveNotAllowed, RolloutState, next_move
-from signals.guards.services import guards_define
+from rollout_console.rollouts.plan_types import Plan
+from rollout_console.rollouts.plan_yaml import PlanUnreadable, yaml_dump, yaml_load
+from rollout_console.rollouts.releases import release_register, release_store
+from rollout_console.rollouts.states import MoveNotAllowed, RolloutState, next_move
+
+# The workflow's own: who is told when, which no rollout's version stands for.
+NOT_OF_ROLLOUTS: Final = frozenset({"workflow.hold_s", "workflow.escalation"})
 
 __all__ = ["PlanResult", "plan_apply", "release_register", "rollout_ready"]
 
@@ -49,6 +51,10 @@ class PlanResult:
     created: bool
     diff: list[str]
     rollout: str | None = None
+    # What it loosens under a rollout in force, and the change that waits for approval of that.
+    loosens: list[str] = field(default_factory=list)
+    change: int | None = None
+    expires_at: datetime | None = None
 
 
 class _DryRun(Exception):
@@ -62,16 +68,18 @@ class _DryRun(Exception):
 def plan_apply(
     *, document: Any, text: str, principal: Principal, now: datetime, dry_run: bool = False
 ) -> PlanResult:
-    """Make a plan what is stored; the same content again changes nothing.
+    """Make a plan what is stored; the same again changes nothing.
 
     `text` is the YAML it came as, "" for JSON: errors then carry no lines. A dry run does all of
-    it, so that it meets every refusal, and undoes it.
+    it, so that it meets every refusal, and undoes it. What loosens anything under a rollout in
+    force is not applied: it waits as the result's `change` for a second person.
 
     Raises:
         NotAllowed: not the principal's to edit.
         PlanInvalid: it does not fit, or names people who do not exist; all errors at once.
         PlanConflict: it contradicts a release, a stable release or a rollout that is stored.
         PlanInForce: it would change what a rollout in force stands on.
+        PlanChangeWaits: it loosens something, and somebody else's such change waits.
     """
     slug = _slug_of(document)
     # Without a sound slug there is no workflow to be allowed in, and the reader says so.
@@ -133,7 +141,7 @@ def rollout_ready(*, slug: str, principal: Principal, now: datetime) -> Rollout:
         raise StepRefused(str(refusal), state=str(rollout.state)) from refusal
     gate_check(rollout, now=now)
     paths = [row.path for row in rollout.rollout_paths.select_related("path").order_by("pk")]
-    taken = _in_force_on(paths, but=rollout)
+    taken = rollout_store.in_force_on(paths, but=rollout)
     try:
         with transaction.atomic():
             rollout.rollout_paths.update(in_force=True)
@@ -144,7 +152,7 @@ def rollout_ready(*, slug: str, principal: Principal, now: datetime) -> Rollout:
             "it first.",
             missing=[f"No other rollout on its paths: {others}"],
         ) from error
-    _roles_set(paths, candidate=rollout.candidate, stable=rollout.stable)
+    rollout_store.roles_set(paths, candidate=rollout.candidate, stable=rollout.stable)
     rollout.state = state
     rollout.version += 1
     rollout.state_at = now
@@ -160,8 +168,49 @@ def rollout_ready(*, slug: str, principal: Principal, now: datetime) -> Rollout:
         subject=slug,
         data=facts,
     )
-    _rollout_tell(rollout, facts, now=now)
+    rollout_store.rollout_tell(rollout, facts, now=now)
     return rollout
+
+
+def plan_apply_approved(*, change: PlanChange, principal: Principal, now: datetime) -> PlanResult:
+    """Apply a change that `principal` just approved, in the caller's transaction.
+
+    Raises:
+        PlanInvalid, PlanConflict, PlanInForce: it can no longer be applied.
+    """
+    lines = _lines(change.text) if change.text else {}
+    plan, faults = plan_read(change.document)
+    if plan is None:
+        raise _invalid(faults, lines)
+    return _apply(
+        plan,
+        document=change.document,
+        text=change.text,
+        lines=lines,
+        principal=principal,
+        now=now,
+        approved_for=change.requested_by,
+    )
+
+
+def plan_lock(slug: str) -> None:
+    """Let one plan of a workflow be applied at a time, also before the workflow is there."""
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_xact_lock(hashtextextended(%s, 1))", [slug])
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A sound plan as it came, and what it meets."""
+
+    plan: Plan
+    document: Any
+    text: str
+    people: dict[str, Person]
+    latest: PlanVersion | None
+    diff: list[str]
+    effects: list[Change]
+    standing: dict[str, Rollout]
 
 
 def _apply(
@@ -172,41 +221,128 @@ def _apply(
     lines: Mapping[str, int],
     principal: Principal,
     now: datetime,
+    approved_for: str | None = None,
 ) -> PlanResult:
-    with connection.cursor() as cursor:
-        # One plan of a workflow at a time, also before the workflow is there to be locked.
-        cursor.execute("select pg_advisory_xact_lock(hashtextextended(%s, 1))", [plan.slug])
-    content = digest(document)
-    latest = PlanVersion.objects.filter(workflow__slug=plan.slug).order_by("-number").first()
+    plan_lock(plan.slug)
+    latest = (
+        PlanVersion.objects.filter(workflow__slug=plan.slug)
+        .select_related("workflow")
+        .order_by("-number")
+        .first()
+    )
     rollout_slug = plan.rollout.slug if plan.rollout else None
-    if latest is not None and latest.digest == content:
-        return PlanResult(plan.slug, latest.number, created=False, diff=[], rollout=rollout_slug)
+    if latest is not None and latest.digest == digest(document):
+        version = _text_store(latest, text=text, principal=principal, now=now)
+        return PlanResult(
+            plan.slug,
+            version.number,
+            created=version.pk != latest.pk,
+            diff=[],
+            rollout=rollout_slug,
+        )
     people = _people(plan, lines)
-    before: dict[str, Any] = latest.document if latest is not None else {}
     # Locked before anything of theirs is compared: a containment waits, or is seen.
     standing = {
         rollout.slug: rollout for rollout in locks.rollouts().filter(workflow__slug=plan.slug)
     }
-    _in_force_check(plan, standing.values())
-    workflow = plan_store.workflow_store(plan, people=people, now=now)
-    paths = plan_store.paths_store(workflow, plan)
-    segments = plan_store.segments_store(workflow, plan, people=people)
-    plan_store.action_routes_store(workflow, plan)
-    for told in plan.releases:
-        try:
-            release_store(workflow=workflow, told=told, principal=principal, now=now)
-        except ReleaseDiffers as refusal:
-            raise PlanConflict(refusal.detail) from refusal
-    version = PlanVersion.objects.create(
-        workflow=workflow,
-        number=1 if latest is None else latest.number + 1,
+    told = _Told(
+        plan=plan,
         document=document,
         text=text,
-        digest=content,
+        people=people,
+        latest=latest,
+        diff=plan_diff(latest.document if latest else {}, document),
+        effects=effects_of(plan, latest, standing.values()),
+        standing=standing,
+    )
+    loosens = [effect.sentence for effect in told.effects if effect.direction is Direction.LOOSER]
+    if latest is None or not loosens or approved_for is not None:
+        version = _store(told, principal=principal, applied_by=approved_for, now=now)
+        return PlanResult(
+            plan.slug, version.number, created=True, diff=told.diff, rollout=rollout_slug
+        )
+    with transaction.atomic():
+        # Tried in full and undone, so that nobody is asked to approve what cannot be applied.
+        _store(told, principal=principal, applied_by=None, now=now)
+        transaction.set_rollback(True)
+    change = change_propose(
+        base=latest,
+        document=document,
+        text=text,
+        effects=told.effects,
+        diff=told.diff,
+        # Read again: the trial moved those in memory.
+        standing=[
+            rollout
+            for rollout in locks.rollouts().filter(workflow=latest.workflow)
+            if rollout.in_force
+        ],
+        principal=principal,
+        now=now,
+    )
+    return PlanResult(
+        plan.slug,
+        latest.number,
+        created=False,
+        diff=told.diff,
+        rollout=rollout_slug,
+        loosens=loosens,
+        change=change.pk,
+        expires_at=change.expires_at,
+    )
+
+
+def _text_store(
+    latest: PlanVersion, *, text: str, principal: Principal, now: datetime
+) -> PlanVersion:
+    """Keep the same plan's new comments and layout as a version of their own."""
+    if text in ("", latest.text) or (not latest.text and text == yaml_dump(latest.document)):
+        return latest
+    version = PlanVersion.objects.create(
+        workflow=latest.workflow,
+        number=latest.number + 1,
+        document=latest.document,
+        text=text,
+        digest=latest.digest,
         applied_at=now,
         applied_by=principal.name,
     )
-    diff = plan_diff(before, document)
+    audit.append(
+        "plan.applied",
+        actor=principal,
+        at=now,
+        workflow=latest.workflow.slug,
+        subject_type="plan",
+        subject=latest.workflow.slug,
+        data={"number": version.number, "digest": version.digest, "diff": []},
+    )
+    return version
+
+
+def _store(
+    told: _Told, *, principal: Principal, applied_by: str | None, now: datetime
+) -> PlanVersion:
+    plan, latest = told.plan, told.latest
+    workflow = plan_store.workflow_store(plan, people=told.people, now=now)
+    paths = plan_store.paths_store(workflow, plan)
+    segments = plan_store.segments_store(workflow, plan, people=told.people)
+    plan_store.action_routes_store(workflow, plan)
+    for index, release in enumerate(plan.releases):
+        try:
+            release_store(workflow=workflow, told=release, principal=principal, now=now)
+        except ReleaseDiffers as refusal:
+            raise PlanConflict(
+                refusal.detail, errors=[{"pointer": f"/releases/{index}", "detail": refusal.detail}]
+            ) from refusal
+    version = PlanVersion.objects.create(
+        workflow=workflow,
+        number=1 if latest is None else latest.number + 1,
+        document=told.document,
+        text=told.text,
+        digest=digest(told.document),
+        applied_at=now,
+        applied_by=applied_by or principal.name,
+    )
     audit.append(
         "plan.applied",
         actor=principal,
@@ -214,12 +350,18 @@ def _apply(
         workflow=workflow.slug,
         subject_type="plan",
         subject=workflow.slug,
-        data={"number": version.number, "digest": content, "diff": diff[:200]},
+        data={
+            "number": version.number,
+            "digest": version.digest,
+            "diff": told.diff[:200],
+            **({"proposed_by": applied_by} if applied_by else {}),
+        },
     )
     if plan.rollout is not None:
-        _rollout_store(
+        rollout_store.rollout_store(
             plan.rollout,
-            existing=standing.get(plan.rollout.slug),
+            existing=told.standing.get(plan.rollout.slug),
+            touched=any(effect.where not in NOT_OF_ROLLOUTS for effect in told.effects),
             version=version,
             workflow=workflow,
             paths=paths,
@@ -227,180 +369,12 @@ def _apply(
             principal=principal,
             now=now,
         )
-    plan_store.dropped_remove(workflow, plan, before)
-    return PlanResult(workflow.slug, version.number, created=True, diff=diff, rollout=rollout_slug)
-
-
-def _rollout_store(
-    told: RolloutPlan,
-    *,
-    existing: Rollout | None,
-    version: PlanVersion,
-    workflow: Workflow,
-    paths: Mapping[str, WorkflowPath],
-    segments: Mapping[str, Segment],
-    principal: Principal,
-    now: datetime,
-) -> None:
-    """Write a draft; what is in force was compared before, and what is final stays."""
-    if existing is not None and existing.state != RolloutState.DRAFT:
-        return
-    chosen = [paths[slug] for slug in told.paths]
-    candidate = release_named(workflow=workflow, version=told.candidate, now=now)
-    stable = None
-    if told.stable is not None:
-        stable = release_named(workflow=workflow, version=told.stable, now=now)
-    rollout = existing
-    if rollout is None:
-        rollout = _rollout_create(
-            told.slug, version, workflow, candidate, stable, principal=principal, now=now
+    plan_store.dropped_remove(workflow, plan, latest.document if latest else {})
+    if applied_by is None:
+        change_void(
+            workflow_id=workflow.pk, why=f"plan {version.number} was applied meanwhile", now=now
         )
-    else:
-        rollout.plan = version
-        rollout.candidate = candidate
-        rollout.stable = stable
-        rollout.version += 1
-        rollout.save(update_fields=["plan", "candidate", "stable", "version"])
-        rollout.rollout_paths.all().delete()
-        rollout.stages.all().delete()
-    RolloutPath.objects.bulk_create(RolloutPath(rollout=rollout, path=path) for path in chosen)
-    for position, stage in enumerate(told.stages, start=1):
-        row = Stage.objects.create(
-            rollout=rollout,
-            position=position,
-            slug=stage.slug,
-            bake_s=stage.bake_s,
-            min_runs=stage.min_runs,
-        )
-        StageSegment.objects.bulk_create(
-            StageSegment(stage=row, segment=segments[slug], position=place, share=share)
-            for place, (slug, share) in enumerate(stage.segments, start=1)
-        )
-    taken = _in_force_on(chosen, but=rollout)
-    free = [path for path in chosen if path.pk not in taken]
-    _roles_set(free, candidate=candidate, stable=stable)
-    guards_define(
-        workflow=workflow,
-        rollout_slug=rollout.slug,
-        candidate=candidate,
-        paths=chosen,
-        document=_guards_document(told),
-        now=now,
-    )
-    _rollout_tell(rollout, {"version": rollout.version, "state": str(rollout.state)}, now=now)
-
-
-def _guards_document(told: RolloutPlan) -> dict[str, Any]:
-    """Return the checked guards in the form of the plan's `rollout` part, defaults filled in."""
-    return {
-        "stages": [{"bake_s": stage.bake_s} for stage in told.stages],
-        "criteria": [asdict(guard) for guard in told.guards if guard.kind == "criterion"],
-        "triggers": [asdict(guard) for guard in told.guards if guard.kind == "trigger"],
-    }
-
-
-def _rollout_create(
-    slug: str,
-    version: PlanVersion,
-    workflow: Workflow,
-    candidate: Release,
-    stable: Release | None,
-    *,
-    principal: Principal,
-    now: datetime,
-) -> Rollout:
-    try:
-        with transaction.atomic():
-            return Rollout.objects.create(
-                slug=slug,
-                workflow=workflow,
-                plan=version,
-                candidate=candidate,
-                stable=stable,
-                salt=secrets.token_hex(8),
-                created_at=now,
-                state_at=now,
-                state_by=principal.name,
-            )
-    except IntegrityError as error:
-        raise PlanConflict(
-            f"A rollout “{slug}” belongs to another workflow; give this one another slug."
-        ) from error
-
-
-def _roles_set(
-    paths: Iterable[WorkflowPath], *, candidate: Release, stable: Release | None
-) -> None:
-    """Name the candidate on paths, and the stable release where there was none."""
-    for path in paths:
-        if path.stable_id is None:
-            path.stable = stable
-        elif stable is None or path.stable_id != stable.pk:
-            assert path.stable is not None
-            raise PlanConflict(
-                f"The stable release of “{path.slug}” is {path.stable.version}; the plan says "
-                f"{stable.version if stable else 'there is none'}. Correct “rollout.stable”."
-            )
-        path.candidate = candidate
-        path.save(update_fields=["stable", "candidate"])
-
-
-def _in_force_on(paths: Iterable[WorkflowPath], *, but: Rollout) -> dict[int, str]:
-    """Return path id → slug of the other rollout that is in force there."""
-    return dict(
-        RolloutPath.objects.filter(path__in=list(paths), in_force=True)
-        .exclude(rollout=but)
-        .values_list("path_id", "rollout__slug")
-    )
-
-
-def _in_force_check(plan: Plan, rollouts: Iterable[Rollout]) -> None:
-    """Refuse what would change under a rollout in force, or reuse the slug of a closed one."""
-    for rollout in rollouts:
-        stored, _ = plan_read(rollout.plan.document)
-        if stored is None or stored.rollout is None:
-            continue
-        same_slug = plan.rollout is not None and plan.rollout.slug == rollout.slug
-        if RolloutState(rollout.state) in FINAL:
-            if same_slug and plan.rollout != stored.rollout:
-                raise PlanConflict(
-                    f"The rollout “{rollout.slug}” is {str(rollout.state).replace('_', ' ')}, for "
-                    "good. Give the next one a slug of its own."
-                )
-            continue
-        if not rollout.in_force:
-            continue
-        touched = _touched(plan, stored, stored.rollout, same_slug=same_slug)
-        if touched:
-            raise PlanInForce(
-                f"While {rollout.slug} is {rollout.state}, a plan keeps {', '.join(touched)} as "
-                "they are. Roll back or abandon it first, or put the change into the next rollout.",
-                errors=[{"pointer": "/rollout", "detail": f"Keep {each}."} for each in touched],
-            )
-
-
-def _touched(plan: Plan, stored: Plan, rollout: RolloutPlan, *, same_slug: bool) -> list[str]:
-    """Return what of `stored` a rollout in force stands on and `plan` changes."""
-    touched = []
-    if same_slug and plan.rollout != rollout:
-        touched.append("its rollout section")
-    paths = {path.slug: path for path in plan.paths}
-    touched += [
-        f"the path “{path.slug}”"
-        for path in stored.paths
-        if path.slug in rollout.paths and paths.get(path.slug) != path
-    ]
-    rules = {segment.slug: segment.rule for segment in plan.segments}
-    used = {slug for stage in rollout.stages for slug, _ in stage.segments}
-    touched += [
-        f"the rule of segment “{segment.slug}”"
-        for segment in stored.segments
-        if segment.slug in used
-        and (segment.slug not in rules or digest(rules[segment.slug]) != digest(segment.rule))
-    ]
-    if plan.action_routes != stored.action_routes:
-        touched.append("the action routes")
-    return touched
+    return version
 
 
 def _people(plan: Plan, lines: Mapping[str, int]) -> dict[str, Person]:
@@ -421,16 +395,6 @@ def _people(plan: Plan, lines: Mapping[str, int]) -> dict[str, Person]:
     if faults:
         raise _invalid(faults, lines)
     return found
-
-
-def _rollout_tell(rollout: Rollout, facts: dict[str, Any], *, now: datetime) -> None:
-    outbox.add(
-        "rollout.changed",
-        workflow=rollout.workflow.slug,
-        key=rollout.slug,
-        at=now,
-        data={"workflow": rollout.workflow.slug, "rollout": rollout.slug, **facts},
-    )
 
 
 def _invalid(faults: list[Fault], lines: Mapping[str, int]) -> PlanInvalid:

@@ -22,6 +22,10 @@ ROOT_URLCONF = "rollout_console.urls"
 WSGI_APPLICATION = "rollout_console.wsgi.application"
 AUTH_USER_MODEL = "catalog.Person"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+# A step of the plan editor posts each of its rows' fields: 200 triggers are some 4,000, and a
+# plan's file of 1 MiB is up to three times that as a form sends it.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000
+DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 LOGIN_URL = "/login/"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/login/"

@@ -22,6 +22,9 @@ LEAST_SILENCE_S: Final = 15.0
 # share is below 1 % (rule of three: 3 / n).
 RARE_EVENT_RUNS: Final = 300
 _MOST_NEEDED: Final = 10_000_000
+# What a guard has where its plan leaves the number to the console.
+DEFAULT_TRIGGER_WINDOW_S: Final = 900
+DEFAULT_MIN_N: Final = 30
 
 Compare = Literal["limit", "stable", "history", "hard_cap"]
 CellState = Literal["inside", "near", "over", "too_few", "stale"]

@@ -17,7 +17,14 @@ from rollout_console.catalog.models import (
 )
 from signals.buckets.selectors import last_drain
 from signals.catalogue import signal_of
-from signals.guards.decide import Decision, Evidence, Rule, decide
+from signals.guards.decide import (
+    DEFAULT_MIN_N,
+    DEFAULT_TRIGGER_WINDOW_S,
+    Decision,
+    Evidence,
+    Rule,
+    decide,
+)
 from signals.guards.evidence import (
     CRITICAL,
     evidence_of,
@@ -30,8 +37,6 @@ from signals.guards.evidence import (
 from signals.guards.models import Compare, Guard, GuardKind, Severity, Verdict, VerdictChange
 from signals.ingest.selectors import queue_state
 
-DEFAULT_TRIGGER_WINDOW_S: Final = 900
-DEFAULT_MIN_N: Final = 30
 # Reports that wait longer than this say nothing of now; a setting may change it.
 DEFAULT_QUEUE_LIMIT_S: Final = 60.0
 # A verdict that says the same is rewritten this often, so that its age shows the watch is alive.

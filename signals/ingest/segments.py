@@ -98,3 +98,9 @@ def _operations(rule: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(rule, list):
         for member in rule:
             yield from _operations(member)
+
+
+def rule_names(rule: Any) -> list[str] | None:
+    """Return the context's members that a rule reads; None where it may read any."""
+    names = _names_read([rule])
+    return None if names is None else sorted(names)

@@ -13,7 +13,6 @@ from approvals.authority.matrix import Role, Scope
 from approvals.authority.principals import NotAllowed
 from approvals.expansions.errors import (
     AlreadyDecided,
-    ApproverIsRequester,
     EvidenceChanged,
     ExpansionBlocked,
     ExpansionClosed,
@@ -38,6 +37,7 @@ from rollout_console.core.canonical import digest
 from rollout_console.core.errors import InvalidInput, NotFound
 from rollout_console.core.models import OutboxEvent
 from rollout_console.exposure.models import ExposureVersion
+from rollout_console.rollouts.errors import ApproverIsRequester
 from rollout_console.rollouts.ladder import NextRung
 from rollout_console.rollouts.models import Mark, PathMode, PlanVersion, Rollout
 from rollout_console.rollouts.states import RolloutState

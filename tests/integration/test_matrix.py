@@ -40,6 +40,21 @@ TABLE: Final[dict[str, tuple[str, dict[str, Any], list[tuple[tuple[Verb, ...], A
         {"workflow": "support-reply", "version": "2026.12.1"},
         [((Verb.RELEASE_REGISTER,), {"changes": []})],
     ),
+    "plan_change_decision": (
+        "post",
+        {"change_id": 1},
+        [
+            (
+                (Verb.PLAN_CHANGE_APPROVE,),
+                {"decision": "approve", "reason": "seen", "digest": "0" * 64},
+            )
+        ],
+    ),
+    "segment_match": (
+        "post",
+        {"workflow": "support-reply"},
+        [((Verb.PLAN_EDIT,), {"segment": "internal-ops", "context": {"team": "internal"}})],
+    ),
     "ready": ("post", {"slug": SLUG}, [((Verb.ROLLOUT_READY,), {})]),
     "go_live": ("post", {"slug": SLUG}, [((Verb.GO_LIVE, Verb.GO_LIVE_CONFIRM), {})]),
     "complete": ("post", {"slug": SLUG}, [((Verb.COMPLETE, Verb.COMPLETE_CONFIRM), {})]),

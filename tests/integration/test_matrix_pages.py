@@ -68,6 +68,21 @@ FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, st
     ],
     "expansion_start": [({"request_id": 2}, (Verb.EXPANSION_START,), {})],
     "expansion_review": [({"request_id": 3}, (Verb.EXPANSION_APPROVE,), {"note": "Right."})],
+    "plan_edit": [
+        (
+            {"workflow": "support-reply", "step": "workflow"},
+            (Verb.PLAN_EDIT,),
+            {"do": "save", "/workflow/name": "Replies"},
+        )
+    ],
+    "plan_new": [({"step": "workflow"}, (Verb.PLAN_EDIT,), {"do": "save"})],
+    "plan_change": [
+        (
+            {"workflow": "support-reply", "change_id": 1},
+            (Verb.PLAN_CHANGE_APPROVE,),
+            {"decision": "reject", "reason": "no", "digest": "0" * 64},
+        )
+    ],
     "alert_ack": [({"alert_id": 1}, (Verb.ALERT_ACKNOWLEDGE,), {})],
     "alert_hold": [({"alert_id": 1}, (Verb.ALERT_HOLD,), {"seconds": "30", "reason": "looking"})],
     "alert_resolve": [({"alert_id": 1}, (Verb.ALERT_RESOLVE,), {"was_right": "no"})],
@@ -81,6 +96,8 @@ ARGUMENTS: Final = {
     "alert_id": 1,
     "number": 1,
     "request_id": 1,
+    "workflow": "support-reply",
+    "step": "paths",
 }
 
 CASES: Final = [

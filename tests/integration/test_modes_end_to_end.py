@@ -183,9 +183,12 @@ def test_each_mode_reaches_the_client_as_the_contract_says(
         {"when": {"confidence_below": 0.6}, "mode": "read_only"},
     ]
 
+    def shown(value: Mapping[str, Any]) -> tuple[Any, Any]:
+        return value.get("arm"), value.get("mode")
+
     def served(mode: str) -> None:
         console.wait_until(
-            lambda: workflow.ask("modes", team="internal").get("mode") == mode,
+            lambda: shown(workflow.ask("modes", team="internal")) == ("candidate", mode),
             what=f"{mode} to be served",
         )
         value = workflow.ask("modes", team="internal")

@@ -80,3 +80,9 @@ def duration(seconds: float) -> str:
 @register.filter
 def names(value: list[str]) -> str:
     return words.names_text(value)
+
+
+@register.filter
+def dashed(pointer: str) -> str:
+    """Return a JSON pointer as the end of an element's id."""
+    return pointer.replace("/", "-")

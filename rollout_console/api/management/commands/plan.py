@@ -46,7 +46,17 @@ class Command(BaseCommand):
             self.stdout.write(line)
         if options["verb"] == "diff":
             return
-        if not result.created:
+        if result.loosens:
+            for sentence in result.loosens:
+                self.stdout.write(f"loosens: {sentence}")
+        if result.change is not None and not dry_run:
+            self.stdout.write(
+                f"{result.workflow}: waits as change {result.change} for an approver, until "
+                f"{result.expires_at:%Y-%m-%d %H:%M} UTC"
+            )
+        elif result.change is not None:
+            self.stdout.write(f"{result.workflow}: would wait for an approver")
+        elif not result.created:
             self.stdout.write(f"{result.workflow}: plan {result.number} says the same already")
         elif dry_run:
             self.stdout.write(f"{result.workflow}: would become plan {result.number}")
