@@ -9,6 +9,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 
+from rollout_console.rollouts.states import RolloutState
 from rollout_console.web.pages import ConsoleRequest, page, page_render
 from rollout_console.web.selectors.charts import (
     WINDOWS,
@@ -19,6 +20,7 @@ from rollout_console.web.selectors.charts import (
     window_chosen,
 )
 from rollout_console.web.selectors.cockpit import cockpit, rollout_get
+from rollout_console.web.selectors.expansions import expansion_state
 from rollout_console.web.selectors.rollouts import CellRow, rollout_list
 
 LIVE_S = 2
@@ -67,6 +69,9 @@ def rollout(request: ConsoleRequest, slug: str) -> HttpResponse:
         {
             "cockpit": view,
             "row": view.row,
+            "expansion": expansion_state(found, principal=request.principal, now=now)
+            if view.row.state == RolloutState.LIVE
+            else None,
             "heads": heads,
             "path": path,
             "window": window,

@@ -12,6 +12,7 @@ from rollout_console.web import (
     plans,
     readiness,
     rollouts,
+    workflows,
 )
 
 app_name = "web"
@@ -20,6 +21,8 @@ urlpatterns = [
     path("", overview.exposed_now, name="overview"),
     path("login/", login.log_in, name="login"),
     path("logout/", login.log_out, name="logout"),
+    path("workflows/", workflows.workflows, name="workflows"),
+    path("workflows/<str:slug>/", workflows.workflow, name="workflow"),
     path("rollouts/", rollouts.rollouts, name="rollouts"),
     path("rollouts/<str:slug>/", rollouts.rollout, name="rollout"),
     path("rollouts/<str:slug>/charts.json", rollouts.charts_json, name="charts"),

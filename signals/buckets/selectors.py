@@ -318,6 +318,40 @@ def _state_points(
     return points
 
 
+class ReleaseTotal(NamedTuple):
+    """What is counted of a release on a path, and when its first and newest minute began."""
+
+    measures: Measures
+    first_at: datetime
+    last_at: datetime
+
+
+def release_totals(
+    *, path_ids: Sequence[int], since: datetime, until: datetime
+) -> dict[tuple[int, int], ReleaseTotal]:
+    """Return by path id and release id (0: none) what happened in [since, until).
+
+    By event minutes, history included; either arm, any mode.
+    """
+    source = "minute_bucket l"
+    where = "l.path_id = any(%s) and l.minute >= %s and l.minute < %s"
+    key = "l.path_id, l.release_id"
+    arguments: list[Any] = [list(path_ids), since, until]
+    found = _sums(source, where, key, arguments, _histograms(source, where, key, arguments))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"select {key}, min(l.minute), max(l.minute) from {source}"  # noqa: S608
+            f" where {where} group by 1, 2",
+            arguments,
+        )
+        spans = {(row[0], row[1]): (row[2], row[3]) for row in cursor.fetchall()}
+    return {
+        (place[0], place[1]): ReleaseTotal(measures, *spans[place[0], place[1]])
+        for place, measures in found.items()
+        if (place[0], place[1]) in spans
+    }
+
+
 def traffic(*, workflow_ids: Iterable[int], now: datetime) -> dict[int, Traffic]:
     """Return each path's live traffic by path id; a path without any has zeros."""
     path_ids = list(

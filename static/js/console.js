@@ -81,7 +81,8 @@
     n: '.cbar [data-action="narrow"]',
     f: '.cbar [data-action="fallback"]',
     r: '.cbar [data-action="rollback"]',
-    x: '.cbar [data-action="disable_action"]'
+    x: '.cbar [data-action="disable_action"]',
+    e: '.cbar [data-action="expand"]'
   };
   var going = 0;
   function rows() { return Array.prototype.slice.call(document.querySelectorAll('[data-row-link]')); }

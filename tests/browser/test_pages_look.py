@@ -149,6 +149,8 @@ def pages_of(scene: Rollout) -> dict[str, str]:
         "alerts": "/alerts/",
         "rollouts": "/rollouts/",
         "audit": "/audit/",
+        "workflows": "/workflows/",
+        "workflow": f"/workflows/{scene.workflow.slug}/?span=all",
         "readiness-list": "/readiness/",
         "readiness": f"/rollouts/{draft}/readiness/",
         "readiness-signed": "/rollouts/ticket-triage-2026.11.2/readiness/",

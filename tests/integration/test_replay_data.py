@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,9 +17,10 @@ from django.core.management import call_command
 from django.test import Client
 
 from approvals.authority.matrix import Role, Scope
-from rollout_console.catalog.models import WorkflowPath
+from rollout_console.catalog.models import Person, WorkflowPath
 from signals.buckets.measures import total
 from signals.buckets.selectors import series_measures
+from signals.format import MISSING
 from signals.ingest.models import Run
 from tests.factories import people, person, token
 from tests.servers import ROOT
@@ -272,3 +274,68 @@ def test_tau2_equals_the_files(replay: Callable[..., dict[str, Any]]) -> None:
         else:
             spent = sum(task["agent_cost"] for task in tasks) / len(tasks)
             assert costs[0]["value"] == pytest.approx(spent)
+
+
+def shown(client: Client, workflow: str) -> dict[tuple[str, str], dict[str, str]]:
+    """Return by path and release what the workflow's page says, as text."""
+    client.force_login(Person.objects.get(username="owner"))
+    page = client.get(f"/workflows/{workflow}/?span=all").content.decode()
+    found = {}
+    for part in page.split('data-path="')[1:]:
+        path = part[: part.index('"')]
+        for row in part.split('data-release="')[1:]:
+            cells = dict(re.findall(r'data-l="([^"]+)"[^>]*>([^<]*)', row[: row.index("</tr>")]))
+            found[path, row[: row.index('"')]] = cells
+    return found
+
+
+def test_each_set_appears_with_its_totals_on_the_workflows_page(
+    replay: Callable[..., dict[str, Any]], client: Client
+) -> None:
+    azure = data("azure-llm-2023")
+    replay(azure / "AzureLLMInferenceTrace_code.csv.gz", "--mapping", "azure-llm-2023")
+    with gzip.open(azure / "AzureLLMInferenceTrace_code.csv.gz", "rt") as lines:
+        rows = list(csv.DictReader(lines))
+    (cells,) = (row for (path, _), row in shown(client, "azure-llm-2023").items() if path == "code")
+    assert cells["Tasks"] == str(len(rows))
+    assert cells["Input tokens"] == f"{sum(int(row['ContextTokens']) for row in rows):,}"
+    assert cells["Output tokens"] == f"{sum(int(row['GeneratedTokens']) for row in rows):,}"
+    # Nothing is known of it, and nothing is what stands there.
+    assert {cells["Cost"], cells["Latency p95"], cells["Quality"]} == {MISSING}
+
+    aider = data("aider-telemetry") / "events.jsonl.gz"
+    replay(aider, "--mapping", "aider-telemetry")
+    with gzip.open(aider, "rt") as lines:
+        events = [json.loads(line) for line in lines]
+    sends = [each["properties"] for each in events if each["event"] == "message_send"]
+    told = shown(client, "aider")
+    totals = told.values()
+    assert sum(int(row["Tasks"]) - int(row["Errors"]) for row in totals) == len(sends)
+    known = [row["Input tokens"].replace(",", "") for row in totals]
+    tokens = sum(int(each) for each in known if each != MISSING)
+    assert tokens == sum(send["prompt_tokens"] for send in sends)
+    mine = [
+        send
+        for send in sends
+        if send["edit_format"] == "diff"
+        and send["main_model"].rpartition("/")[2] == "claude-3-7-sonnet-20250219"
+    ]
+    row = told["diff", "claude-3-7-sonnet-20250219"]
+    assert row["Tasks"] == str(len(mine))
+    assert row["Cost"] == f"${sum(send['cost'] for send in mine):,.2f}"
+
+    tau = sorted(data("tau2-support").glob("*.json.gz"))
+    replay(*tau, "--mapping", "tau2-support")
+    told = shown(client, "tau2-support")
+    for file in tau:
+        with gzip.open(file, "rt") as lines:
+            document = json.load(lines)
+        simulations = document["simulations"]
+        domain = document["info"]["environment_info"]["domain_name"]
+        tuned = document["info"]["agent_info"]["llm"].startswith("ft:")
+        row = told[domain, "ft-gpt-4.1" if tuned else "gpt-4.1"]
+        passed = sum(each["reward_info"]["reward"] >= 1 for each in simulations)
+        assert row["Tasks"] == str(len(simulations))
+        assert row["Quality"] == f"{100 * passed / len(simulations):.1f} %"
+        cost = sum(each["agent_cost"] for each in simulations)
+        assert row["Cost"] == (MISSING if tuned else f"${cost:,.2f}")

@@ -1,0 +1,210 @@
+"""Workflows: all of them, and one with what was counted on each path by release."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from approvals.authority.principals import Principal
+from rollout_console.catalog.models import Release, Workflow, WorkflowPath
+from rollout_console.core.errors import NotFound
+from rollout_console.rollouts.models import Rollout
+from rollout_console.rollouts.states import IN_FORCE, RolloutState
+from rollout_console.web.selectors.shell import readable_ids, readable_workflows
+from rollout_console.web.words import STATES, Shown
+from signals.buckets.measures import Measures
+from signals.buckets.selectors import ReleaseTotal, release_totals, traffic
+from signals.catalogue import signal_of
+from signals.format import MISSING, range_text, value_text
+from signals.stats.estimate import estimate
+
+SPANS: Final[dict[str, tuple[str, timedelta | None]]] = {
+    "1h": ("1 h", timedelta(hours=1)),
+    "24h": ("24 h", timedelta(hours=24)),
+    "30d": ("30 d", timedelta(days=30)),
+    "all": ("All", None),
+}
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# The signals of the table, in its order.
+SHOWN: Final = ("quality_pass_rate", "latency_p50_ms", "latency_p95_ms", "cost_per_task_usd")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowRow:
+    slug: str
+    name: str
+    owner: str
+    paths: int
+    tasks_per_min: float
+    last_arrival_at: datetime | None
+    rollout: str
+    shown: Shown | None
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number as text: its value, 95 % range and how many tasks it stands on."""
+
+    name: str
+    value: str
+    range: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRow:
+    """A release on a path: counts and sums are exact, quantiles within 1.1 % of a value."""
+
+    release: str
+    role: str
+    n: int
+    errors: int
+    escalated: int
+    input_tokens: str
+    output_tokens: str
+    cost: str
+    cost_n: int
+    figures: list[Figure]
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PathTable:
+    slug: str
+    name: str
+    sensitive: bool
+    rows: list[ReleaseRow]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowView:
+    workflow: Workflow
+    span: str
+    paths: list[PathTable]
+    rollouts: list[tuple[str, str, Shown]]
+    read_at: datetime
+
+
+def workflow_list(*, principal: Principal, now: datetime) -> list[WorkflowRow]:
+    """Return the workflows that `principal` may read, by name."""
+    workflows = list(readable_workflows(principal).values())
+    ids = [workflow.pk for workflow in workflows]
+    flows = traffic(workflow_ids=ids, now=now)
+    paths: dict[int, list[int]] = {pk: [] for pk in ids}
+    for path_id, workflow_id in WorkflowPath.objects.filter(workflow__in=ids).values_list(
+        "pk", "workflow_id"
+    ):
+        paths[workflow_id].append(path_id)
+    in_force = {
+        rollout.workflow_id: rollout
+        for rollout in Rollout.objects.filter(workflow__in=ids, state__in=IN_FORCE).order_by("pk")
+    }
+    rows = []
+    for workflow in sorted(workflows, key=lambda each: (each.name, each.slug)):
+        here = [flows[path_id] for path_id in paths[workflow.pk]]
+        rollout = in_force.get(workflow.pk)
+        arrivals = [flow.last_arrival_at for flow in here if flow.last_arrival_at is not None]
+        rows.append(
+            WorkflowRow(
+                slug=workflow.slug,
+                name=workflow.name,
+                owner=workflow.owner.shown_name,
+                paths=len(here),
+                tasks_per_min=sum(flow.tasks_per_min for flow in here),
+                last_arrival_at=max(arrivals, default=None),
+                rollout=rollout.slug if rollout else "",
+                shown=STATES[RolloutState(rollout.state)] if rollout else None,
+            )
+        )
+    return rows
+
+
+def workflow_view(slug: str, *, span: str, principal: Principal, now: datetime) -> WorkflowView:
+    """Return one workflow with its totals over `span`, a key of `SPANS`.
+
+    Raises:
+        NotFound: there is none, or it is not theirs to read.
+    """
+    found = Workflow.objects.select_related("owner", "deputy")
+    ids = readable_ids(principal)
+    if ids is not None:
+        found = found.filter(pk__in=ids)
+    workflow = found.filter(slug=slug).first() if "\x00" not in slug else None
+    if workflow is None:
+        raise NotFound(f"There is no workflow “{slug}” in yours. Nothing is affected.")
+    paths = list(workflow.paths.order_by("slug"))
+    length = SPANS[span][1]
+    totals = release_totals(
+        path_ids=[path.pk for path in paths],
+        since=_NEVER if length is None else now - length,
+        until=now + timedelta(minutes=6),
+    )
+    versions = dict(Release.objects.filter(workflow=workflow).values_list("pk", "version"))
+    return WorkflowView(
+        workflow=workflow,
+        span=span,
+        paths=[_table(path, totals, versions) for path in paths],
+        rollouts=[
+            (rollout.slug, rollout.candidate.version, STATES[RolloutState(rollout.state)])
+            for rollout in workflow.rollouts.select_related("candidate").order_by("-pk")[:20]
+        ],
+        read_at=now,
+    )
+
+
+def _table(
+    path: WorkflowPath,
+    totals: Mapping[tuple[int, int], ReleaseTotal],
+    versions: Mapping[int, str],
+) -> PathTable:
+    here = {
+        release_id: found for (path_id, release_id), found in totals.items() if path_id == path.pk
+    }
+    order = sorted(here, key=lambda release_id: here[release_id].last_at, reverse=True)
+    roles = {path.candidate_id: "candidate", path.stable_id: "stable"}
+    return PathTable(
+        slug=path.slug,
+        name=path.name,
+        sensitive=path.sensitivity == "sensitive",
+        rows=[
+            _row(versions.get(pk, "no release"), roles.get(pk, "") if pk else "", here[pk])
+            for pk in order
+        ],
+    )
+
+
+def _row(release: str, role: str, found: ReleaseTotal) -> ReleaseRow:
+    measures = found.measures
+    span_s = max(60.0, (found.last_at - found.first_at).total_seconds())
+    return ReleaseRow(
+        release=release,
+        role=role,
+        n=measures.n,
+        errors=measures.n_error,
+        escalated=measures.n_escalated,
+        input_tokens=_sum(measures.input_tokens_sum, measures.input_tokens_n),
+        output_tokens=_sum(measures.output_tokens_sum, measures.output_tokens_n),
+        cost=f"${measures.cost_sum:,.2f}" if measures.cost_n else MISSING,
+        cost_n=measures.cost_n,
+        figures=[_figure(slug, measures, span_s) for slug in SHOWN],
+        first_at=found.first_at,
+        last_at=found.last_at,
+    )
+
+
+def _sum(value: float, n: int) -> str:
+    return f"{value:,.0f}" if n else MISSING
+
+
+def _figure(slug: str, measures: Measures, span_s: float) -> Figure:
+    signal = signal_of(slug)
+    seen = estimate(signal, measures, span_s=span_s)
+    if seen is None:
+        return Figure(signal.name, MISSING, "", 0)
+    return Figure(
+        name=signal.name,
+        value=value_text(signal, seen.value),
+        range=range_text(signal, seen.low, seen.high),
+        n=seen.n,
+    )
