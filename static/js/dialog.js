@@ -23,10 +23,16 @@
     });
   });
 
+  function beside(el, event) {
+    var box = el.getBoundingClientRect();
+    return event.clientX < box.left || event.clientX > box.right || event.clientY < box.top || event.clientY > box.bottom;
+  }
+
   document.addEventListener('click', function (event) {
     var close = event.target.closest('[data-close-dialog]'), open = event.target.closest('dialog[open]');
     if (close && open) { event.preventDefault(); open.close(); return; }
-    if (event.target.tagName === 'DIALOG' && event.target.open) { event.target.close(); }
+    // Beside the dialog, not in it: a press that slips from a button to its margin closes nothing.
+    if (event.target.tagName === 'DIALOG' && event.target.open && beside(event.target, event)) { event.target.close(); }
   });
   dialog.addEventListener('close', function () {
     dialog.replaceChildren();

@@ -36,7 +36,7 @@ def by_dialog(page: Page, stack: Stack, rollout: str, action: str, **chosen: str
     dialog = page.get_by_role("dialog")
     choose(dialog.locator("form"), chosen)
     dialog.locator("button[type=submit]").click()
-    expect(dialog.get_by_text("Committed as exposure version")).to_be_visible(timeout=15_000)
+    expect(dialog).to_contain_text("Committed as exposure version", timeout=15_000)
 
 
 def by_page(page: Page, stack: Stack, rollout: str, action: str, **chosen: str) -> None:
@@ -61,10 +61,11 @@ def test_everything_that_contains_works_without_broker(browser: Browser) -> None
             "hold_s": HOLD_S,
         }
     }
-    quality = document["rollout"]["triggers"][0]
-    trigger = {**quality, "response": {"kind": "contain_after_hold", "action": "narrow"}}
+    quality, *others = document["rollout"]["triggers"]
+    clock = {"kind": "contain_after_hold", "action": "narrow"}
+    triggers = [{**quality, "response": clock}, *others]
     with Stack(REDIS_URL=NO_BROKER) as stack:
-        clocked = prepare(stack, overrides=overrides, triggers=[trigger])
+        clocked = prepare(stack, overrides=overrides, triggers=triggers)
         pressed = prepare(stack, workflow="claims-intake", overrides=overrides)
 
         # The clock: a trigger trips, nobody decides, and the keeper rolls back on the first stage.

@@ -317,7 +317,7 @@ def test_each_set_appears_with_its_totals_on_the_workflows_page(
     mine = [
         send
         for send in sends
-        if send["edit_format"] == "diff"
+        if send.get("edit_format") == "diff"
         and send["main_model"].rpartition("/")[2] == "claude-3-7-sonnet-20250219"
     ]
     row = told["diff", "claude-3-7-sonnet-20250219"]
