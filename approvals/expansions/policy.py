@@ -88,12 +88,13 @@ class Bound:
     last_alert: int
 
 
+# The version moves with most of the others, so it is named only where nothing says more.
 _MOVED: Final[Mapping[str, str]] = {
-    "version": "the rollout changed",
     "plan": "the plan changed",
     "plan_number": "a new plan was applied",
     "release": "the release changed",
     "last_alert": "a trigger tripped",
+    "version": "the rollout changed",
 }
 
 

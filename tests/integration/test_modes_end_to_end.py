@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
-from openfeature import api
-from openfeature.contrib.provider.ofrep import OFREPProvider
-from openfeature.evaluation_context import EvaluationContext
 
 from approvals.authority.matrix import Scope
 from rollout_console.catalog.models import Person
+from tests.client import Workflow
 from tests.factories import people, token
 from tests.live import Console, console
 from tests.plans import plan_document
@@ -77,23 +75,6 @@ EXPECTED: dict[str, tuple[str | None, str | None, dict[str, Any], dict[str, str]
 }
 
 
-class Workflow:
-    """A workflow's own side: it asks by the OpenFeature SDK's provider from PyPI."""
-
-    def __init__(self, console: Console, secret: str) -> None:
-        headers = {"Authorization": f"Bearer {secret}", "Rollout-Client": "end-to-end"}
-        api.set_provider_and_wait(
-            OFREPProvider(console.url, headers_factory=lambda: headers), domain="modes"
-        )
-        self._client = api.get_client(domain="modes")
-
-    def ask(self, workflow: str, user: str = "u-1", **context: Any) -> Mapping[str, Any]:
-        found: Any = self._client.get_object_value(
-            f"{workflow}.draft", {}, EvaluationContext(user, context)
-        )
-        return found if isinstance(found, Mapping) else {}
-
-
 def plan(workflow: str, kind: str) -> dict[str, Any]:
     rule = KINDS[kind][0]
     document = plan_document(workflow)
@@ -153,7 +134,7 @@ def test_each_kind_of_segment_exposes_who_is_in_it(
     console: Console,
     send: Callable[..., Any],
 ) -> None:
-    workflow = Workflow(console, token(Scope.EVALUATE)[0])
+    workflow = Workflow(console.url, token(Scope.EVALUATE)[0], domain="modes")
     for kind, (_, inside, outside) in KINDS.items():
         slug = kind.replace("_", "-")
         rollout = go_live(send, slug, kind)
@@ -175,7 +156,7 @@ def test_each_mode_reaches_the_client_as_the_contract_says(
     console: Console,
     send: Callable[..., Any],
 ) -> None:
-    workflow = Workflow(console, token(Scope.EVALUATE)[0])
+    workflow = Workflow(console.url, token(Scope.EVALUATE)[0], domain="modes")
     rollout = go_live(send, "modes", "internal_team")
     rules = [
         {"when": {"risk": "high"}, "mode": "manual"},

@@ -62,6 +62,23 @@ def test_a_draft_that_misses_something_says_what_and_offers_no_button() -> None:
     assert written() == before
 
 
+def test_what_is_missing_leads_to_where_it_is_written() -> None:
+    rollout = draft_without_review()
+    url = f"/rollouts/{rollout.slug}/"
+
+    def leads(name: str) -> list[str]:
+        body = logged_in(name).get(f"{url}readiness/").content.decode()
+        return re.findall(r'<a class="s lnk" href="([^#"]+)"', body)
+
+    steps = ["rollout", "criteria", "paths", "triggers", "paths", "paths", "workflow"]
+    assert leads("owner") == [f"{url}plan/{step}/" for step in steps]
+    answer = logged_in("owner").get(leads("owner")[5], follow=True)
+    assert answer.redirect_chain == [("/plans/support-reply/edit/paths/", 302)]
+    assert answer.status_code == 200
+    # Who may not edit reads the file.
+    assert leads("approver") == [f"{url}plan/"] * 7
+
+
 def test_two_people_sign_on_the_page() -> None:
     rollout = rollout_at(RolloutState.DRAFT)
     url = f"/rollouts/{rollout.slug}/"

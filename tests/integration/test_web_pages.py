@@ -286,6 +286,20 @@ def test_htmx_gets_the_form_alone_and_the_outcome_in_its_place(
     assert 'data-exposure-version="' in text(answer)
 
 
+def test_half_of_a_step_promises_nothing_to_clients(client: Client, tripped: Alert) -> None:
+    contain(Rollout.objects.get(), "pause")
+    log_in(client, "owner")
+    url = f"/rollouts/{tripped.rollout}/contain/resume/"
+    fields = hidden(client.get(url).content.decode())
+
+    answer = client.post(url, {**fields, "reason": "quality"}, headers={"HX-Request": "true"})
+
+    assert "Your half is confirmed" in text(answer)
+    assert "Whoever gives the other half opens the same form." in text(answer)
+    assert "Clients get this version" not in text(answer)
+    assert Rollout.objects.get().state == "paused"
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [

@@ -17,6 +17,16 @@ from rollout_console.web.words import READINESS, STATES, Shown, share_text
 
 BEFORE_LIVE: Final = (RolloutState.DRAFT, RolloutState.READY)
 WAITING_MAX: Final = 100
+# Item of the gate → the editor's step where what it asks for is written.
+EDITED_IN: Final = {
+    "first_segment": "rollout",
+    "criteria": "criteria",
+    "fallbacks": "paths",
+    "triggers": "triggers",
+    "limits": "paths",
+    "review": "paths",
+    "owner": "workflow",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +58,15 @@ class ItemRow:
     number: int
     item: ReadinessItem
     shown: Shown
+    edited_in: str
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """A rollout's gate as a page; `step` is None once it is live or has ended."""
+    """A rollout's gate as a page; `step` is None once it is live or has ended.
+
+    Whoever `may_edit` is led to the editor, others to the file.
+    """
 
     rollout: Rollout
     shown: Shown
@@ -62,6 +76,7 @@ class Readiness:
     findings: list[tuple[str, str]]
     first: str
     step: Step | None
+    may_edit: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +95,7 @@ def readiness_view(rollout: Rollout, *, principal: Principal, now: datetime) -> 
     step = rollout_step(rollout, principal=principal, now=now)
     gate = gate_read(rollout, now=now) if step is None else step.gate
     rows = [
-        ItemRow(number, item, READINESS[_word(item)])
+        ItemRow(number, item, READINESS[_word(item)], EDITED_IN[item.item])
         for number, item in enumerate(gate.items, start=1)
     ]
     first = StageSegment.objects.filter(stage__rollout=rollout, stage__position=1)
@@ -96,6 +111,7 @@ def readiness_view(rollout: Rollout, *, principal: Principal, now: datetime) -> 
             for row in first.select_related("segment").order_by("position")
         ),
         step=step,
+        may_edit=principal.may(Verb.PLAN_EDIT, rollout.workflow_id),
     )
 
 
