@@ -19,7 +19,13 @@ from rollout_console.containment.targets import (
 from rollout_console.core.errors import DomainError, InvalidInput
 from rollout_console.exposure.compile import ActionSetting
 from rollout_console.rollouts.ladder import cut, is_subset
-from rollout_console.rollouts.models import Mark, PathMode, Rollout, RouteRestriction
+from rollout_console.rollouts.models import (
+    Mark,
+    PathMode,
+    Rollout,
+    RolloutPath,
+    RouteRestriction,
+)
 
 SHARE_STEP: Final = Decimal("0.00001")
 
@@ -41,6 +47,13 @@ class NotSafer(DomainError):
 class ModeNotDeclared(DomainError):
     code = "mode-not-declared"
     title = "The plan declares no such fallback"
+
+
+class AnotherInForce(DomainError):
+    """Another rollout is in force on the path: what trips there is not seen from this one."""
+
+    code = "another-in-force"
+    title = "Another rollout is in force there"
 
 
 class NothingToReturn(DomainError):
@@ -199,9 +212,11 @@ def _mode_set(
         return "same"
     if held != mode and not policy.is_safer(held, mode, actions):
         return _not_safer(path, held, mode, actions)
+    # A safer mode goes on from the first: what tripped since counts when it is cleared.
+    since = min([now, *(row.since for row in [*passed, *([own] if own is not None else [])])])
     PathMode.objects.filter(pk__in=[row.pk for row in passed]).delete()
     PathMode.objects.update_or_create(
-        rollout=rollout, path=path, segment=segment, defaults={"mode": mode, "since": now}
+        rollout=rollout, path=path, segment=segment, defaults={"mode": mode, "since": since}
     )
     return ""
 
@@ -224,9 +239,16 @@ def returns_since(rollout: Rollout, action: str, press: Press) -> datetime:
 
     Raises:
         NothingToReturn: there is no fallback, or no restriction, where the press says.
+        AnotherInForce: a path to enable a route on is another rollout's.
     """
     if action == "resume":
-        return rollout.state_at
+        paused = AuditEntry.objects.filter(
+            subject_type="rollout", subject=rollout.slug, action=policy.RULES["pause"].audit
+        )
+        # What happened to it while it was paused moved `state_at`.
+        return paused.order_by("-pk").values_list("at", flat=True).first() or rollout.state_at
+    if action == "enable_action":
+        _others_refuse(rollout, paths_named(rollout, press))
     rows = _modes(rollout, press) if action == "clear_fallback" else _restrictions(rollout, press)
     return min(row.since for row in rows)
 
@@ -245,6 +267,21 @@ def fallback_clear(rollout: Rollout, press: Press) -> Change:
         where=_where_text(paths, segments),
         data={"modes": sorted({row.mode for row in rows}), **_where_data(paths, segments)},
     )
+
+
+def _others_refuse(rollout: Rollout, paths: list[WorkflowPath]) -> None:
+    others = (
+        RolloutPath.objects.filter(path__in=paths, in_force=True)
+        .exclude(rollout=rollout)
+        .order_by("rollout__slug")
+        .values_list("rollout__slug", flat=True)
+        .distinct()
+    )
+    if slugs := list(others):
+        raise AnotherInForce(
+            f"On a path of it {', '.join(slugs)} is in force: enable the action route there.",
+            rollouts=slugs,
+        )
 
 
 def _modes(rollout: Rollout, press: Press) -> list[PathMode]:
@@ -290,8 +327,8 @@ def action_restrict(rollout: Rollout, press: Press, *, state: str, now: datetime
             )
             tightest = policy.restricted(row.state, state)
             if not made and tightest != row.state:
-                row.state, row.since = tightest, now
-                row.save(update_fields=["state", "since"])
+                row.state = tightest
+                row.save(update_fields=["state"])
                 made = True
             changed = changed or made
     return Change(
@@ -326,7 +363,7 @@ def escalate(rollout: Rollout) -> Change:
         subject_type="rollout",
         subject=rollout.slug,
         action=policy.RULES["escalate"].audit,
-        at__gte=rollout.live_at,
+        at__gte=rollout.live_at or rollout.created_at,
     )
     step = min(told.count(), len(ladder) - 1)
     role = str(ladder[step]["notify"])

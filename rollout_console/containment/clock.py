@@ -4,7 +4,7 @@ An alert carries when and what; containment claims it. What a narrow comes to is
 trigger trips, and cut again to what is exposed when it is due: it never adds anybody.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -21,8 +21,9 @@ from rollout_console.rollouts import locks
 from rollout_console.rollouts.ladder import cut
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import EXPOSING, RolloutState
+from signals.alerts import locks as alert_locks
 from signals.alerts.models import Alert, AlertState
-from signals.guards.selectors import guard_is_tripped
+from signals.guards.selectors import guard_recovered
 
 log = structlog.get_logger()
 
@@ -53,20 +54,32 @@ def alerts_contain_due(*, now: datetime) -> int:
     """
     due = _running().filter(due_at__lte=now).exclude(held_until__gt=now)
     done = 0
-    for alert in due.select_related("guard").order_by("due_at", "pk"):
+    waiting = due.select_related("guard", "workflow").order_by("due_at", "pk")
+    # What ends exposure first: a milder one would stop the clocks beside it.
+    for alert in sorted(waiting, key=lambda each: not _ends(each)):
         with transaction.atomic():
-            # The rollout before the alert, as a press locks them, or the two could deadlock.
+            # Rollout, guards, alert: as presses and looks lock them, or two could deadlock.
             rollout = locks.rollouts().get(slug=alert.rollout)
+            list(alert_locks.guards().filter(rollout=alert.rollout, retired_at=None))
             if not due.filter(pk=alert.pk).update(due_at=None, halfway_at=None):
                 continue
             done += 1
             held = alert.guard.response.get("kind") == "contain_after_hold"
-            if held and not guard_is_tripped(guard_id=alert.guard_id):
-                # It recovered while its clock ran: there is nothing left to contain.
+            if held and guard_recovered(guard_id=alert.guard_id):
+                # Nothing is left to contain now. The clock runs anew while nobody has said that
+                # it is over: a trigger that trips again opens no second alert.
+                hold = timedelta(seconds=alert.workflow.hold_s)
+                Alert.objects.filter(pk=alert.pk).update(
+                    due_at=now + hold, halfway_at=now + hold / 2
+                )
                 continue
             if RolloutState(rollout.state) in EXPOSING:
                 _contain(rollout, alert, now=now)
     return done
+
+
+def _ends(alert: Alert) -> bool:
+    return (alert.due_action or {}).get("action") == "rollback"
 
 
 def _contain(rollout: Rollout, alert: Alert, *, now: datetime) -> None:

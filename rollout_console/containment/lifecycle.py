@@ -8,6 +8,7 @@ from django.db import transaction
 
 from approvals.authority.matrix import Role, Verb
 from approvals.authority.principals import Principal, require
+from rollout_console.catalog.models import Workflow
 from rollout_console.containment.changes import exposed_set, stage_sets
 from rollout_console.containment.confirm import Side, half_confirm, sides_check
 from rollout_console.containment.services import (
@@ -25,7 +26,7 @@ from rollout_console.rollouts.services import PlanResult, plan_apply
 from rollout_console.rollouts.states import MoveNotAllowed, RolloutState, next_move
 from signals.alerts.services import tripped_since
 from signals.guards.selectors import VerdictRow, verdict_rows
-from signals.guards.services import guards_arm
+from signals.guards.services import guards_arm, guards_look
 
 GO_LIVE_SIDES: Final = (
     Side(Role.OWNER.value, Verb.GO_LIVE),
@@ -121,6 +122,10 @@ def rollout_complete(
         NotFound, NotAllowed, InvalidInput, SecondPersonNeeded, VersionMoved, MoveRefused,
         NotComplete.
     """
+    workflow = Workflow.objects.filter(rollouts__slug=slug).first()
+    if workflow is not None and principal.may(Verb.READ, workflow.pk):
+        # Looked at before the rollout is locked, as everywhere: what holds, holds now.
+        guards_look(now=now, workflow_ids=[workflow.pk], reread=True, wait=True)
     rollout = _locked(slug, principal)
     sides_check(rollout, principal, _COMPLETE, step="Completing")
     if rollout.state == RolloutState.COMPLETED:

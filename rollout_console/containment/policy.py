@@ -46,6 +46,8 @@ class ActionRule:
 
 
 _ANY: Final = frozenset(RolloutState)
+# Also of what has just ended somebody is told: a press that comes late is never refused for it.
+_SINCE_LIVE: Final = EXPOSING | FINAL
 _WHERE: Final = frozenset({"paths", "segments"})
 _ROUTE: Final = _WHERE | {"action_route"}
 
@@ -59,7 +61,7 @@ RULES: Final[dict[str, ActionRule]] = {
     "require_approval": ActionRule(
         "rollout.approval_required", "approval required", _ANY, takes=_ROUTE
     ),
-    "escalate": ActionRule("rollout.escalated", "escalated"),
+    "escalate": ActionRule("rollout.escalated", "escalated", _SINCE_LIVE),
     "resume": ActionRule("rollout.resumed", "resumed", widens=True),
     "clear_fallback": ActionRule(
         "rollout.fallback_cleared", "fallback cleared", widens=True, takes=_WHERE
@@ -71,8 +73,8 @@ RULES: Final[dict[str, ActionRule]] = {
 ACTIONS: Final = tuple(RULES)
 # What the console may do by itself: automation only contains.
 AUTOMATIC: Final = tuple(action for action, rule in RULES.items() if not rule.widens)
-# Actions after which nothing of what tripped stays exposed as it was: they stop the clock.
-REDUCES: Final = frozenset({"narrow", "fallback", "rollback"})
+# Actions that stop clocks of what they cover; what ends the exposure stops every one.
+CLOCK_STOPPERS: Final = frozenset({"narrow", "fallback", "disable_action", "require_approval"})
 
 # A step to the right is safer; within a group a change is neither.
 MODE_RANK: Final[dict[str, int]] = {

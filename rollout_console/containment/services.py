@@ -354,14 +354,13 @@ def action_apply(
         rollout_told(rollout, exposure_version=outcome.exposure_version, **told)
         return outcome
     number = rollout_changed(rollout, **told)
-    if action in policy.REDUCES:
-        clocks_stop(rollout_slug=rollout.slug, path_ids=change.paths, segment_ids=change.segments)
-    elif action in ("disable_action", "require_approval"):
+    if action in policy.CLOCK_STOPPERS:
         clocks_stop(
             rollout_slug=rollout.slug,
             path_ids=change.paths,
             segment_ids=change.segments,
-            action_route=str(press.action_route),
+            action_route=press.action_route,
+            by_itself=principal.kind == "system",
         )
     return replace(
         outcome,

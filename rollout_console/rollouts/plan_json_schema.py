@@ -110,10 +110,15 @@ def _above_zero(most: float | None = None) -> Schema:
 
 
 def _money(bound: Schema) -> Schema:
-    """US dollars: a number, or a decimal text."""
+    """US dollars."""
+    return _decimal({"maximum": MONEY_MAX, **bound})
+
+
+def _decimal(bound: Schema) -> Schema:
+    """A number, or a decimal text."""
     return {
         "anyOf": [
-            {"type": "number", "maximum": MONEY_MAX, **bound},
+            {"type": "number", **bound},
             {"type": "string", "pattern": r"^[0-9]{1,20}(\.[0-9]{1,20})?$"},
         ]
     }
@@ -295,7 +300,7 @@ def _guard(compares: tuple[str, ...], *, trigger: bool = False) -> Schema:
         "segment": _free(),
         "signal": _word(tuple(SIGNALS)),
         "compare": _word(compares),
-        "limit": _maybe(_money({"minimum": 0})),
+        "limit": _maybe(_decimal({"minimum": 0})),
         "margin": _maybe({"type": "number", "minimum": 0}),
         "window_s": _maybe(_whole(1)),
         "min_n": _maybe(_whole(1)),

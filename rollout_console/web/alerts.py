@@ -21,7 +21,7 @@ from signals.alerts.services import alert_acknowledge, alert_hold, alert_resolve
 def alerts(request: ConsoleRequest) -> HttpResponse:
     """List alerts that are not resolved; ?state=all lists every one."""
     state = "all" if request.GET.get("state") == "all" else "open"
-    rows = alert_list(principal=request.principal, state=state)
+    rows = alert_list(principal=request.principal, state=state, now=timezone.now())
     return page_render(
         request,
         "alerts/list.html",
@@ -41,7 +41,7 @@ def _alert_page(
     request: ConsoleRequest, alert_id: int, *, errors: dict[str, str] | None = None
 ) -> HttpResponse:
     now = timezone.now()
-    view = alert_view(alert_id=alert_id, principal=request.principal)
+    view = alert_view(alert_id=alert_id, principal=request.principal, now=now)
     guard = view.alert.guard
     plans = chart_plans(view.rollout, path=guard.path.slug, signals=[guard.signal])
     window = window_chosen(request.GET.get("window", ""), view.rollout, now)
@@ -136,7 +136,7 @@ def _answer(
     request: ConsoleRequest, alert_id: int, form: str, act: Callable[[], object], said: str
 ) -> HttpResponse:
     # Read first: who may not see the alert is not told that it exists.
-    alert_view(alert_id=alert_id, principal=request.principal)
+    alert_view(alert_id=alert_id, principal=request.principal, now=timezone.now())
     try:
         act()
     except DomainError as refusal:

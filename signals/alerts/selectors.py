@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from signals.alerts.models import Alert, AlertState
 from signals.catalogue import signal_of
 from signals.format import limit_text, value_text
+from signals.guards.evidence import limit_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,8 @@ def _alerts() -> QuerySet[Alert]:
     return Alert.objects.select_related("workflow", "guard__path", "owner")
 
 
-def _row(alert: Alert, now: datetime) -> AlertRow:
-    guard, signal = alert.guard, signal_of(alert.guard.signal)
+def alert_now(alert: Alert, *, now: datetime) -> tuple[str, datetime | None]:
+    """Return an alert's state and due time at `now`: a hold that is over holds no more."""
     state, due_at = alert.state, alert.due_at
     if alert.held_until is not None and alert.state == AlertState.HELD:
         if alert.held_until <= now:
@@ -101,6 +102,13 @@ def _row(alert: Alert, now: datetime) -> AlertRow:
             )
         if due_at is not None:
             due_at = max(due_at, alert.held_until)
+    return state, due_at
+
+
+def _row(alert: Alert, now: datetime) -> AlertRow:
+    guard, signal = alert.guard, signal_of(alert.guard.signal)
+    state, due_at = alert_now(alert, now=now)
+    limit = limit_of(guard)
     return AlertRow(
         id=alert.pk,
         workflow=alert.workflow.slug,
@@ -125,9 +133,9 @@ def _row(alert: Alert, now: datetime) -> AlertRow:
         low=alert.low,
         high=alert.high,
         n=alert.n,
-        limit=guard.limit,
+        limit=limit,
         value_text=value_text(signal, alert.value),
-        limit_text=limit_text(signal, guard.limit),
+        limit_text=limit_text(signal, limit),
         window_s=guard.window_s,
         due_at=due_at,
         due_action=alert.due_action,

@@ -200,20 +200,26 @@ def clocks_stop(
     path_ids: Collection[int] | None = None,
     segment_ids: Collection[int] | None = None,
     action_route: str | None = None,
+    by_itself: bool = False,
 ) -> int:
     """Stop the clocks that a reduction makes pointless; return how many ran.
+
+    What contains at once has no clock to stop, but for what ends the exposure altogether.
 
     Args:
         rollout_slug: the rollout that was reduced.
         path_ids: the paths that the reduction covers, None for all.
         segment_ids: the segments that it covers, None for all.
         action_route: only clocks that would hold this action route.
+        by_itself: the console reduced, not a person: a clock that would roll back goes on.
     """
     alerts = Alert.objects.filter(rollout=rollout_slug, due_at__isnull=False).exclude(
         state=AlertState.RESOLVED
     )
     if path_ids is not None:
-        alerts = alerts.filter(guard__path__in=path_ids)
+        alerts = alerts.filter(guard__path__in=path_ids).exclude(guard__response__kind="contain")
+    if by_itself:
+        alerts = alerts.exclude(due_action__action="rollback")
     if segment_ids is not None:
         alerts = alerts.filter(guard__segment__in=segment_ids)
     if action_route is not None:
@@ -250,9 +256,18 @@ def alerts_half_time(*, now: datetime) -> int:
 
 
 def tripped_since(*, rollout_slug: str, since: datetime) -> bool:
-    """Whether a trigger of a rollout says tripped now, or opened an alert after `since`."""
+    """Whether a trigger of a rollout says tripped now, or opened an alert after `since`.
+
+    So does one with an unresolved alert that has gone blind: what was contained reports no more,
+    and silence is no recovery.
+    """
+    alerts = Alert.objects.filter(rollout=rollout_slug)
+    blind = alerts.exclude(state=AlertState.RESOLVED).filter(
+        guard__armed=True, guard__verdict__verdict=VerdictWord.BLIND
+    )
     return (
-        Alert.objects.filter(rollout=rollout_slug, opened_at__gt=since).exists()
+        alerts.filter(opened_at__gt=since).exists()
+        or blind.exists()
         or Guard.objects.filter(
             rollout=rollout_slug,
             armed=True,

@@ -122,6 +122,13 @@ def guard_is_tripped(*, guard_id: int) -> bool:
     ).exists()
 
 
+def guard_recovered(*, guard_id: int) -> bool:
+    """Whether an armed trigger has evidence now that does not trip it; blind is no recovery."""
+    return Verdict.objects.filter(
+        guard=guard_id, guard__armed=True, verdict__in=[Word.QUIET.value, Word.WATCHING.value]
+    ).exists()
+
+
 def _guards(rollout_slugs: Iterable[str]) -> Sequence[Guard]:
     return list(
         Guard.objects.filter(rollout__in=list(rollout_slugs), retired_at=None)

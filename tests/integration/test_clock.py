@@ -24,7 +24,7 @@ from signals.alerts.services import (
     alerts_half_time,
     guards_watch,
 )
-from signals.guards.models import Guard
+from signals.guards.models import Guard, Verdict
 from tests.factories import contain, principal, rollout_at
 from tests.ledger import arrive
 from tests.plans import plan_document
@@ -196,3 +196,78 @@ def test_the_keeper_runs_the_clock_when_no_worker_does() -> None:
     Alert.objects.update(due_at=now)
     assert keeper_look()
     assert exposed_set(rollout) == {"internal-ops": Decimal("0.9")}
+
+
+def said(word: str, *, now: datetime) -> None:
+    """Let the tripped trigger say `word` at the look before `now`."""
+    Verdict.objects.filter(guard__slug="quality-low").update(verdict=word, evaluated_at=now)
+
+
+def test_what_recovered_is_not_contained_and_not_forgotten() -> None:
+    rollout, alert, now = tripped(1)
+    due = now + HOLD
+    said("quiet", now=due)
+
+    assert alerts_contain_due(now=due) == 1
+
+    rollout.refresh_from_db()
+    alert.refresh_from_db()
+    assert (rollout.state, alert.state, alert.due_at) == ("live", "open", due + HOLD)
+    # A trigger that trips again opens no second alert, so the first one's clock has to run.
+    said("tripped", now=due + HOLD)
+    assert alerts_contain_due(now=due + HOLD) == 1
+    rollout.refresh_from_db()
+    assert rollout.state == "rolled_back"
+
+
+def test_silence_at_the_end_of_a_clock_is_no_recovery() -> None:
+    rollout, _, now = tripped(1)
+    said("blind", now=now + HOLD)
+    alerts_contain_due(now=now + HOLD)
+    rollout.refresh_from_db()
+    assert rollout.state == "rolled_back"
+
+
+def at_once(rollout: Rollout, guard: str, **asked: Any) -> Alert:
+    """An alert of a trigger that contains at once, due just now."""
+    now = timezone.now()
+    found = Guard.objects.get(rollout=rollout.slug, slug=guard)
+    Guard.objects.filter(pk=found.pk).update(response={"kind": "contain", **asked})
+    return Alert.objects.create(
+        workflow=rollout.workflow,
+        rollout=rollout.slug,
+        guard=found,
+        owner=rollout.workflow.owner,
+        sentence="Over the cap.",
+        opened_at=now,
+        due_at=now,
+        due_action={"path": "draft", "segment": None, **asked},
+    )
+
+
+def test_of_two_at_once_what_ends_the_exposure_is_done() -> None:
+    rollout = rollout_at(RolloutState.LIVE)
+    at_once(rollout, "slow", action="fallback", mode="human_review")
+    at_once(rollout, "spend-cap", action="rollback")
+
+    alerts_contain_due(now=timezone.now())
+
+    rollout.refresh_from_db()
+    assert rollout.state == "rolled_back"
+    assert not AuditEntry.objects.filter(action="rollout.fell_back").exists()
+
+
+def test_a_milder_one_stops_nothing_that_acts_at_once_or_rolls_back() -> None:
+    rollout, held, now = tripped(1)
+    clocks_freeze()
+    cap = at_once(rollout, "spend-cap", action="pause")
+    at_once(rollout, "slow", action="fallback", mode="human_review")
+
+    assert alerts_contain_due(now=timezone.now()) == 2
+
+    held.refresh_from_db()
+    cap.refresh_from_db()
+    rollout.refresh_from_db()
+    assert rollout.state == "paused"
+    # Its clock would roll back, which the fallback is not: it goes on.
+    assert held.due_at == now + HOLD

@@ -295,17 +295,3 @@ def test_nothing_of_a_press_stays_when_it_cannot_commit(monkeypatch: pytest.Monk
     assert ExposureVersion.objects.count() == before
     assert entries("rollout.rolled_back") == 0
     assert connection.in_atomic_block is False
-
-
-def test_a_clock_whose_trigger_recovered_contains_nothing() -> None:
-    rollout = rollout_at(RolloutState.LIVE)
-    alert = alert_due(rollout, "rollback")
-    Guard.objects.filter(pk=alert.guard_id).update(
-        response={"kind": "contain_after_hold", "action": "rollback"}
-    )
-
-    assert alerts_contain_due(now=timezone.now()) == 1
-
-    rollout.refresh_from_db()
-    assert rollout.state == "live"
-    assert entries("rollout.rolled_back") == 0

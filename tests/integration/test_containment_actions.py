@@ -14,6 +14,7 @@ from approvals.authority.matrix import Scope
 from approvals.authority.principals import NotAllowed
 from rollout_console.audit.models import AuditEntry
 from rollout_console.containment.changes import (
+    AnotherInForce,
     ModeNotDeclared,
     NotAReduction,
     NothingToReturn,
@@ -30,7 +31,7 @@ from rollout_console.exposure.selectors import snapshot_current
 from rollout_console.rollouts.models import ExposedSegment, Mark, Rollout, RouteRestriction
 from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
-from signals.guards.models import Guard
+from signals.guards.models import Guard, Verdict
 from tests.factories import contain, principal, rollout_at, token
 from tests.plans import plan_document
 
@@ -320,7 +321,7 @@ def test_there_has_to_be_something_to_take_back(live: Rollout, action: str) -> N
         press(live, action, expected_version=live.version, **said)
 
 
-@pytest.mark.parametrize("action", ["narrow", "fallback", "escalate"])
+@pytest.mark.parametrize("action", ["narrow", "fallback"])
 def test_nothing_is_contained_that_exposes_nobody(action: str) -> None:
     rollout = rollout_at(RolloutState.ROLLED_BACK)
     with pytest.raises(MoveRefused, match="exposes nobody"):
@@ -379,3 +380,78 @@ def test_concurrent_presses_end_as_some_order_explains() -> None:
     assert versions == list(range(versions[0], versions[0] + len(versions)))
     assert versions[-1] == rollout.version
     assert len(versions) in range(4, 7 - len(refused))
+
+
+def test_somebody_is_told_of_what_has_just_ended_too() -> None:
+    rollout = rollout_at(RolloutState.ROLLED_BACK)
+    press(rollout, "escalate", who="viewer")
+    assert AuditEntry.objects.get(action="rollout.escalated").data["notify"] == "deputy"
+
+
+def test_what_happens_while_paused_does_not_shorten_the_pause(live: Rollout) -> None:
+    press(live, "pause")
+    trip(live)
+    press(live, "narrow", share=Decimal("0.5"))
+    half = press(live, "resume", expected_version=fresh(live).version)
+    assert (half.state, half.waiting_for) == ("paused", ["approver", "deputy"])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "back"),
+    [
+        (
+            ("fallback", {"mode": "reduced_context"}),
+            ("fallback", {"mode": "manual"}),
+            ("clear_fallback", {}),
+        ),
+        (
+            ("require_approval", {"action_route": "look_up"}),
+            ("disable_action", {"action_route": "look_up"}),
+            ("enable_action", {"action_route": "look_up"}),
+        ),
+    ],
+)
+def test_tightening_does_not_forget_what_tripped_before(
+    live: Rollout, first: Any, second: Any, back: Any
+) -> None:
+    press(live, first[0], **first[1])
+    trip(live)
+    press(live, second[0], **second[1])
+    half = press(live, back[0], expected_version=fresh(live).version, **back[1])
+    assert half.waiting_for == ["approver", "deputy"]
+
+
+def test_an_alert_whose_trigger_went_silent_takes_two(live: Rollout) -> None:
+    trip(live)
+    guard = Guard.objects.get(slug="slow")
+    now = timezone.now()
+    Verdict.objects.create(
+        guard=guard, verdict="blind", sentence="Silent.", evaluated_at=now, since=now
+    )
+    press(live, "fallback", mode="manual")
+    half = press(live, "clear_fallback", expected_version=fresh(live).version)
+    assert half.waiting_for == ["approver", "deputy"]
+
+
+def test_a_route_is_enabled_only_where_the_path_is_watched(live: Rollout) -> None:
+    press(live, "rollback")
+    press(live, "disable_action", action_route="send_message")
+    document = plan_document(slug="support-reply-2026.12.1", candidate="2026.12.1")
+    document["workflow"] = live.plan.document["workflow"]
+    following = rollout_at(RolloutState.LIVE, document=document)
+
+    with pytest.raises(AnotherInForce, match=r"support-reply-2026\.12\.1 is in force"):
+        press(
+            live,
+            "enable_action",
+            action_route="send_message",
+            expected_version=fresh(live).version,
+        )
+    assert RouteRestriction.objects.count() == 1
+    press(
+        following,
+        "enable_action",
+        action_route="send_message",
+        expected_version=fresh(following).version,
+    )
+    assert not RouteRestriction.objects.exists()

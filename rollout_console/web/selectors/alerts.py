@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from approvals.authority.matrix import Verb
@@ -13,6 +14,7 @@ from rollout_console.web.words import VERDICTS, Shown, duration_text
 from signals.alerts.models import Alert, AlertState
 from signals.catalogue import signal_of
 from signals.format import limit_text, range_text, value_text
+from signals.guards.evidence import limit_of
 from signals.guards.models import Verdict
 
 LIST_MAX: Final = 100
@@ -57,7 +59,7 @@ class AlertView:
     hold_max_s: int
 
 
-def alert_list(*, principal: Principal, state: str) -> list[ListedAlert]:
+def alert_list(*, principal: Principal, state: str, now: datetime) -> list[ListedAlert]:
     """Return readable alerts, the open ones first, then by age; `state` is "open" or "all"."""
     alerts = Alert.objects.select_related("guard__path", "owner", "workflow")
     ids = readable_ids(principal)
@@ -67,7 +69,7 @@ def alert_list(*, principal: Principal, state: str) -> list[ListedAlert]:
         alerts = alerts.exclude(state=AlertState.RESOLVED)
     return [
         ListedAlert(
-            row=alert_row(alert),
+            row=alert_row(alert, now=now),
             rollout=alert.rollout,
             workflow=alert.workflow.name,
             title=signal_of(alert.guard.signal).title,
@@ -76,7 +78,7 @@ def alert_list(*, principal: Principal, state: str) -> list[ListedAlert]:
     ]
 
 
-def alert_view(*, alert_id: int, principal: Principal) -> AlertView:
+def alert_view(*, alert_id: int, principal: Principal, now: datetime) -> AlertView:
     """Return one readable alert.
 
     Raises:
@@ -107,13 +109,13 @@ def alert_view(*, alert_id: int, principal: Principal) -> AlertView:
     }
     may = {name: principal.may(verb, alert.workflow_id) for name, verb in verbs.items()}
     return AlertView(
-        row=alert_row(alert),
+        row=alert_row(alert, now=now),
         alert=alert,
         rollout=rollout,
         title=f"{signal.title}: {alert.guard.path.name}",
         value=value_text(signal, alert.value),
         range=range_text(signal, alert.low, alert.high),
-        limit=limit_text(signal, alert.guard.limit),
+        limit=limit_text(signal, limit_of(alert.guard)),
         window=duration_text(alert.guard.window_s),
         verdict=VERDICTS[verdict.verdict] if verdict else None,
         verdict_word=verdict.verdict if verdict else "",

@@ -240,7 +240,7 @@ def _rungs(rollout: Rollout, criteria: list[GuardRow], now: datetime) -> list[Ru
             kind, status = "done", "Held"
         elif exposing and position == rollout.stage:
             kind = "now"
-            since = rollout.stage_at or rollout.state_at
+            since = rollout.bake_from or rollout.stage_at or rollout.state_at
             spent = (now - since).total_seconds()
             used = round(min(1.0, spent / stage.bake_s) * 100)
             holding = sum(guard.verdict == "holding" for guard in criteria)
@@ -308,6 +308,8 @@ def _happening(entry: AuditEntry, alerts: dict[str, tuple[str, str]]) -> Happeni
     for words in (entry.reason.get("note"), entry.data.get("findings"), entry.data.get("note")):
         if words:
             details.append(f"“{words}”")
+    if entry.action == "rollout.confirmed":
+        details.append(str(entry.data["step"]).replace("_", " "))
     if number := entry.data.get("exposure_version"):
         details.append(f"exposure version {number}")
     return Happening(

@@ -8,7 +8,7 @@ from approvals.authority.matrix import Verb
 from approvals.authority.principals import Principal, who_can
 from rollout_console.containment import changes, policy
 from rollout_console.containment.selectors import BlastRadius, blast_radius
-from rollout_console.exposure.compile import tightest
+from rollout_console.exposure.compile import STRICTNESS, tightest
 from rollout_console.rollouts.ladder import cut
 from rollout_console.rollouts.models import Rollout, RouteRestriction
 from rollout_console.rollouts.states import MoveNotAllowed, RolloutState
@@ -77,7 +77,7 @@ def contain_view(
     rule = policy.RULES[action]
     blast = blast_radius(rollout, now=now)
     exposed = exposed_text([(part.name, part.share) for part in blast.segments])
-    alert = next(iter(alert_rows([rollout.slug])[rollout.slug]), None)
+    alert = next(iter(alert_rows([rollout.slug], now=now)[rollout.slug]), None)
     reason = policy.reason_for_signal(alert.signal) if alert else "precaution"
     groups = _groups(rollout, action, reason)
     blocked, already = _standing(state, action)
@@ -191,10 +191,10 @@ def _modes(rollout: Rollout, reason: str) -> Group:
         if not on:
             choices.append(Choice(mode, title, blocked="Not declared in the plan."))
             continue
-        now = policy.safest(held.get(path.pk, "normal") for path in on)
+        modes = [held.get(path.pk, "normal") for path in on]
         blocked = ""
-        if policy.MODE_RANK[mode] < policy.MODE_RANK[now] or mode == now:
-            blocked = f"{policy.MODE_NAMES[now]} holds already."
+        if all(mode == now or policy.MODE_RANK[mode] < policy.MODE_RANK[now] for now in modes):
+            blocked = f"{policy.MODE_NAMES[policy.safest(modes)]} holds already."
         names = ", ".join(path.slug for path in on)
         only = "" if len(on) == len(paths) else f" Declared on {names} only."
         choices.append(
@@ -245,20 +245,24 @@ def _fallbacks_in_force(rollout: Rollout) -> Group:
 
 
 def _routes(rollout: Rollout, action: str) -> Group:
+    """Return the action routes; one is blocked where pressing could change nothing anywhere."""
+    paths = list(rollout.rollout_paths.values_list("path_id", flat=True))
     held: dict[int, list[str]] = {}
-    paths = rollout.rollout_paths.values_list("path_id", flat=True)
-    for row in RouteRestriction.objects.filter(path__in=list(paths)):
+    whole: dict[tuple[int, int], str] = {}
+    for row in RouteRestriction.objects.filter(path__in=paths):
         held.setdefault(row.action_route_id, []).append(row.state)
+        if row.segment_id is None:
+            whole[row.action_route_id, row.path_id] = row.state
+    wanted = {"disable_action": "deny", "require_approval": "ask"}.get(action)
     choices = []
     for route in rollout.workflow.action_routes.order_by("slug"):
-        state = tightest([route.default, *held.get(route.pk, [])])
+        everywhere = [tightest([route.default, whole.get((route.pk, p), "")]) for p in paths]
         blocked = ""
-        if action == "disable_action" and state == "deny":
-            blocked = "Denied already."
-        elif action == "require_approval" and state != "allow":
-            blocked = f"Set to {state} already."
-        elif action == "enable_action" and route.pk not in held:
-            blocked = "As planned."
+        if wanted is None:
+            blocked = "" if route.pk in held else "As planned."
+        elif all(STRICTNESS[state] >= STRICTNESS[wanted] for state in everywhere):
+            blocked = "Denied already." if wanted == "deny" else "Asks already."
+        state = tightest([route.default, *held.get(route.pk, [])])
         choices.append(
             Choice(
                 value=route.slug,

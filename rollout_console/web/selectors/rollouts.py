@@ -27,6 +27,7 @@ from rollout_console.web.drawing import Bar, Step, ladder_steps, limit_bar
 from rollout_console.web.selectors.shell import readable_ids, readable_workflows
 from rollout_console.web.words import ALERTS, SIGNALS, STATES, Shown, share_text
 from signals.alerts.models import Alert, AlertState
+from signals.alerts.selectors import alert_now
 from signals.buckets.selectors import Traffic, traffic
 from signals.catalogue import signal_of
 from signals.format import range_text
@@ -224,7 +225,7 @@ def _rows(
     modes = _modes(ids)
     restrictions = _restrictions({path.id for rows in paths.values() for path in rows})
     changes = _changes({rollout.candidate_id for rollout in rollouts})
-    alerts = alert_rows(slugs)
+    alerts = alert_rows(slugs, now=now)
     cells = signal_cells(slugs, now)
     flows = traffic(workflow_ids=sorted({r.workflow_id for r in rollouts}), now=now)
     rows = []
@@ -358,7 +359,7 @@ def _changes(release_ids: Iterable[int]) -> dict[int, str]:
     return defaultdict(str, {key: ", ".join(parts) for key, parts in found.items()})
 
 
-def alert_rows(slugs: Iterable[str]) -> dict[str, list[AlertRow]]:
+def alert_rows(slugs: Iterable[str], *, now: datetime) -> dict[str, list[AlertRow]]:
     """Return the alerts that are not resolved, newest first, by rollout slug."""
     found: dict[str, list[AlertRow]] = defaultdict(list)
     alerts = (
@@ -367,19 +368,17 @@ def alert_rows(slugs: Iterable[str]) -> dict[str, list[AlertRow]]:
         .select_related("guard__path", "owner")
     )
     for alert in alerts.order_by("-pk"):
-        found[alert.rollout].append(alert_row(alert))
+        found[alert.rollout].append(alert_row(alert, now=now))
     return found
 
 
-def alert_row(alert: Alert) -> AlertRow:
+def alert_row(alert: Alert, *, now: datetime) -> AlertRow:
     """Return an alert as a row; `guard__path` and `owner` are to be selected with it."""
-    due_at = alert.due_at
-    if due_at is not None and alert.held_until is not None:
-        due_at = max(due_at, alert.held_until)
+    state, due_at = alert_now(alert, now=now)
     return AlertRow(
         id=alert.pk,
-        state=alert.state,
-        shown=ALERTS[alert.state],
+        state=state,
+        shown=ALERTS[state],
         guard=alert.guard.slug,
         signal=alert.guard.signal,
         path=alert.guard.path.name,
