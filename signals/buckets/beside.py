@@ -62,8 +62,13 @@ def step_failures(
     end: datetime,
     step_s: int,
     live: bool,
+    release_id: int | None = None,
 ) -> dict[datetime, Counter[str]]:
-    """Return tasks failed by category and step, of arrivals if `live`, else of event minutes."""
+    """Return tasks failed by category and step, of arrivals if `live`, else of event minutes.
+
+    Args:
+        release_id: only this release's tasks, None for any.
+    """
     segments = None if segment_ids is None else list(segment_ids)
     column, block_s = ("l.arrived_at", BLOCK_S) if live else ("l.minute", 60)
     with connection.cursor() as cursor:
@@ -72,8 +77,12 @@ def step_failures(
             " l.category,"
             f" sum(l.n)::bigint from failure_ledger l where l.path_id = %s and {column} >= %s"
             f" and {column} < %s and l.arm = any(%s)"
-            " and (%s::int[] is null or l.segment_id = any(%s)) group by 1, 2",
-            [step_s, path_id, start, end, list(arms), segments, segments],
+            " and (%s::int[] is null or l.segment_id = any(%s))"
+            " and (%s::int is null or l.release_id = %s) group by 1, 2",
+            [
+                *(step_s, path_id, start, end, list(arms)),
+                *(segments, segments, release_id, release_id),
+            ],
         )
         rows = cursor.fetchall()
     found: dict[datetime, Counter[str]] = {}

@@ -256,47 +256,45 @@ def signal_series(
     if not known.collected or known.source == "age":
         return []
     step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=known.by_event)
-    place: dict[str, Any] = {"path_id": path_id, "arms": arms, "segment_ids": segment_ids}
     if known.source in STATES:
+        place: dict[str, Any] = {"path_id": path_id, "arms": arms, "segment_ids": segment_ids}
         return _state_points(known, start=start, end=end, step_s=step_s, **place)
-    failures: dict[datetime, Counter[str]] = {}
-    if known.source == "repeats":
-        live = _is_live(start, end, by_event=False)
-        failures = step_failures(start=start, end=end, step_s=step_s, live=live, **place)
     reading: dict[str, Any] = {
-        "workflow_id": workflow_id,
         "path_id": path_id,
         "segment_ids": segment_ids,
         "release_id": release_id,
+        "start": start,
+        "end": end,
         "step_s": step_s,
-        "by_event": known.by_event,
-        "histograms": known.reads_histogram,
-        "fields": known.fields,
     }
-    steps: list[tuple[datetime, Measures]] = []
-    if served_until is None or served_until >= end:
-        steps = series_measures(arms=arms, start=start, end=end, reach=known.reach, **reading)
-    else:
+    served: list[tuple[Sequence[int], Reach, datetime | None, datetime | None]]
+    served = [(arms, known.reach, None, None)]
+    if served_until is not None and served_until < end:
         # Cut between steps, so that none mixes what was served before and after; the step in
         # which the rollout ended is still the candidate's.
         cut = _floor(served_until, step_s) + timedelta(seconds=step_s)
-        steps = _between(
-            series_measures(
-                arms=[ARM_CANDIDATE], start=start, end=end, reach=known.reach, **reading
-            ),
-            end=cut,
-        )
-        steps += _between(
-            series_measures(arms=[ARM_STABLE], start=start, end=end, reach="arm", **reading),
-            start=cut,
-        )
+        served = [([ARM_CANDIDATE], known.reach, None, cut), ([ARM_STABLE], "arm", cut, None)]
     points = []
-    for moment, measures in steps:
-        found = estimate(known, measures, span_s=step_s, slow_ms=slow_ms)
+    for served_arms, reach, since, until in served:
+        steps = series_measures(
+            workflow_id=workflow_id,
+            arms=served_arms,
+            reach=reach,
+            by_event=known.by_event,
+            histograms=known.reads_histogram,
+            fields=known.fields,
+            **reading,
+        )
+        failures: dict[datetime, Counter[str]] = {}
         if known.source == "repeats":
-            found = repeats(failures.get(moment, Counter()), n=measures.n)
-        if found is not None:
-            points.append(Point(moment, found.value, found.low, found.high, found.n))
+            live = _is_live(start, end, by_event=known.by_event)
+            failures = step_failures(arms=served_arms, live=live, **reading)
+        for moment, measures in _between(steps, start=since, end=until):
+            found = estimate(known, measures, span_s=step_s, slow_ms=slow_ms)
+            if known.source == "repeats":
+                found = repeats(failures.get(moment, Counter()), n=measures.n)
+            if found is not None:
+                points.append(Point(moment, found.value, found.low, found.high, found.n))
     return points
 
 
