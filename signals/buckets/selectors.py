@@ -13,7 +13,15 @@ from rollout_console.catalog.models import WorkflowPath
 from signals.buckets.beside import review_backlogs, step_failures
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, BLOCK_S, MODE_NORMAL
 from signals.buckets.measures import COUNTED, SUMMED, Histogram, Measures, total
-from signals.buckets.scopes import ARRIVED_IN, SCOPE, Scope, Span, arrived_in
+from signals.buckets.scopes import (
+    ARRIVED_IN,
+    LIVE_MINUTES,
+    SCOPE,
+    Scope,
+    Span,
+    arrived_in,
+    live_minutes,
+)
 from signals.catalogue import STATES, Reach, Signal, signal_of
 from signals.stats.estimate import estimate, repeats
 
@@ -21,6 +29,7 @@ TRAFFIC_WINDOW_S: Final = 300
 # Short charts read arrivals in 5-second blocks, longer ones the folds by event minute.
 LIVE_SPAN_S: Final = 1800
 _MINUTE_S: Final = 60
+_TICK: Final = timedelta(microseconds=1)
 # A rate over less than this would be made of one batch.
 _LEAST_SPAN_S: Final = 5.0
 
@@ -393,13 +402,17 @@ class SegmentTasks(NamedTuple):
 def segment_tasks(
     *, path_ids: Iterable[int], since: datetime, until: datetime
 ) -> dict[int, SegmentTasks]:
-    """Return by path id what happened in [since, until), either arm and any mode."""
+    """Return by path id what happened live in [since, until), either arm and any mode.
+
+    By whole event minutes, which hold history too; the ledger says how much of them it is.
+    """
     found: dict[int, SegmentTasks] = {}
     with connection.cursor() as cursor:
         cursor.execute(
-            "select path_id, segment_id, sum(n)::bigint, min(minute) from minute_bucket"
-            " where path_id = any(%s) and minute >= %s and minute < %s group by 1, 2",
-            [list(path_ids), since, until],
+            "select path_id, segment_id, sum(n)::bigint, min(minute) from (select path_id,"  # noqa: S608
+            f" segment_id, minute, sum(n) as n from {LIVE_MINUTES} group by 1, 2, 3) as m"
+            " where n > 0 group by 1, 2",
+            live_minutes(path_ids, since=since, until=until - _TICK),
         )
         for path_id, segment_id, n, first_at in cursor.fetchall():
             known = found.setdefault(path_id, SegmentTasks({}, first_at))
