@@ -30,7 +30,7 @@ from signals.buckets.models import ArrivalLedger, MinuteBucket
 from signals.buckets.selectors import SegmentTasks, segment_tasks, traffic
 from signals.guards.models import Guard
 from signals.guards.services import guards_look
-from signals.ingest.models import IngestBatch, Run
+from signals.ingest.models import IngestBatch, Observation, Run
 from signals.ingest.selectors import queue_state
 from signals.ingest.services import backfill_drain, batch_store, batches_drain, caches_forget
 from tests.factories import people, person, rollout_at, token
@@ -349,6 +349,19 @@ def test_shifted_to_now_it_goes_through_the_live_door(replay: Replay) -> None:
     guards_watch(now=timezone.now())
     slow = Guard.objects.get(slug="slow", rollout=live.slug)
     assert (slow.verdict.verdict, slow.verdict.n) == ("tripped", 60)
+
+
+def test_shifted_a_second_time_its_observations_count_again_too(replay: Replay) -> None:
+    words = (SAMPLES / "aider.jsonl", "--mapping", "aider-telemetry", "--workflow", "code")
+
+    for times in (1, 2):
+        counts = replay(*words, "--shift-to-now")
+
+        assert (counts["accepted"], counts["duplicates"]) == (5, 0)
+        assert Run.objects.count() == 4 * times
+        assert sum(MinuteBucket.objects.values_list("feedback_negative", flat=True)) == times
+    ids = set(Observation.objects.values_list("observation_id", flat=True))
+    assert {each.partition("@")[0] for each in ids} == {"aider.jsonl:5"}
 
 
 def test_played_at_a_speed_it_lasts_as_long_as_it_should(replay: Replay) -> None:
