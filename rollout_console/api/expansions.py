@@ -61,7 +61,6 @@ class ExpansionsView(ApiView):
                 errors=[{"pointer": "/state", "detail": "Correct it, or leave it out."}],
             )
         found = request_rows(
-            now=self.now,
             workflow_ids=[row.pk for row in self.readable()],
             rollout_slugs=[_word(slug)] if slug else None,
             states=[state] if state else None,

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,8 @@ RUN: Final = "run"
 OBSERVATION: Final = "observation"
 # What any encoder of JSON can write; what a field takes is less.
 NUMBER_MAX: Final = 2**62
+# The longest id that is taken.
+ID_MAX: Final = 200
 _TRUTHS: Final[AnyMapping[str, bool]] = {"true": True, "false": False, "1": True, "0": False}
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -45,16 +48,37 @@ class Item:
     at: datetime
     fields: dict[str, Any]
 
-    def moved(self, when: Callable[[datetime], datetime]) -> "Item":
-        """Return it with each of its times passed through `when`."""
+    def moved(self, when: Callable[[datetime], datetime], *, started_at: datetime) -> "Item":
+        """Return it with each of its times passed through `when`.
+
+        A run is another one at another time; an observation is known by its id alone, so it gets
+        one of the replay that started at `started_at`.
+        """
         fields = {
             name: when(value) if isinstance(value, datetime) else value
             for name, value in self.fields.items()
         }
+        if self.kind == OBSERVATION:
+            fields["id"] = _id_of_replay(str(fields["id"]), started_at)
         return replace(self, at=when(self.at), fields=fields)
 
     def text(self) -> bytes:
         return _encode(self.fields)
+
+
+def _id_of_replay(given: str, started_at: datetime) -> str:
+    """Return an id with the replay's start behind it; of a long one its hash stands for the end.
+
+    One that is refused as it is stays so.
+    """
+    if not 0 < len(given) <= ID_MAX:
+        return given
+    tail = f"@{started_at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"
+    most = ID_MAX - len(tail)
+    if len(given) > most:
+        digest = blake2b(given.encode(), digest_size=16).hexdigest()
+        given = f"{given[: most - len(digest)]}{digest}"
+    return f"{given}{tail}"
 
 
 def item_of(

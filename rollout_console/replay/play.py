@@ -14,7 +14,7 @@ SEND_EVERY_S: Final = 0.2
 def shifted(item: Item, *, newest: datetime, now: datetime) -> Item:
     """Return the item with its times moved so that the trace's newest lies at `now`."""
     by = now - newest
-    return item.moved(lambda at: at + by)
+    return item.moved(lambda at: at + by, started_at=now)
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class Player:
 
     def played(self, item: Item) -> Item | None:
         """Wait for the item's moment and return it with its new times; None once stopped."""
-        made = item.moved(self._moment)
+        made = item.moved(self._moment, started_at=self.started_at)
         while self.going_on():
             now = self.clock()
             ahead_s = (made.at - now).total_seconds()

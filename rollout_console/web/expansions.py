@@ -83,7 +83,7 @@ def approvals(request: ConsoleRequest) -> HttpResponse:
     """List the requests that wait; ?show=decided lists the others."""
     show = "decided" if request.GET.get("show") == "decided" else "waiting"
     now = timezone.now()
-    rows = approvals_list(principal=request.principal, show=show, now=now)
+    rows = approvals_list(principal=request.principal, show=show)
     return page_render(
         request,
         "expansions/list.html",

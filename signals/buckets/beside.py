@@ -62,8 +62,13 @@ def step_failures(
     end: datetime,
     step_s: int,
     live: bool,
+    release_id: int | None = None,
 ) -> dict[datetime, Counter[str]]:
-    """Return tasks failed by category and step, of arrivals if `live`, else of event minutes."""
+    """Return tasks failed by category and step, of arrivals if `live`, else of event minutes.
+
+    Args:
+        release_id: only this release's tasks, None for any.
+    """
     segments = None if segment_ids is None else list(segment_ids)
     column, block_s = ("l.arrived_at", BLOCK_S) if live else ("l.minute", 60)
     with connection.cursor() as cursor:
@@ -72,8 +77,12 @@ def step_failures(
             " l.category,"
             f" sum(l.n)::bigint from failure_ledger l where l.path_id = %s and {column} >= %s"
             f" and {column} < %s and l.arm = any(%s)"
-            " and (%s::int[] is null or l.segment_id = any(%s)) group by 1, 2",
-            [step_s, path_id, start, end, list(arms), segments, segments],
+            " and (%s::int[] is null or l.segment_id = any(%s))"
+            " and (%s::int is null or l.release_id = %s) group by 1, 2",
+            [
+                *(step_s, path_id, start, end, list(arms)),
+                *(segments, segments, release_id, release_id),
+            ],
         )
         rows = cursor.fetchall()
     found: dict[datetime, Counter[str]] = {}
@@ -83,16 +92,34 @@ def step_failures(
     return found
 
 
-def open_reviews(path_ids: Iterable[int]) -> dict[tuple[int, Scope], Backlog]:
-    """Return the reviews that wait now, by path and scope."""
+def open_reviews(
+    asked: Iterable[tuple[int, datetime | None]],
+) -> dict[tuple[int, datetime | None], dict[Scope, Backlog]]:
+    """Return the reviews that wait now by scope, for each path and the time after which to look.
+
+    Args:
+        asked: path ids with that time; only reviews asked for later count, None counts all.
+    """
+    wanted = list(dict.fromkeys(asked))
+    found: dict[tuple[int, datetime | None], dict[Scope, Backlog]] = {key: {} for key in wanted}
+    if not wanted:
+        return found
     with connection.cursor() as cursor:
         cursor.execute(
-            f"select l.path_id, count(*), min(l.asked_at), {SCOPE} from requested_review l"  # noqa: S608
-            " where l.path_id = any(%s) and l.closed_at is null group by 1, 4, 5, 6, 7",
-            [list(path_ids)],
+            f"select w.k, count(*), min(l.asked_at), {SCOPE}"  # noqa: S608
+            " from unnest(%s::int[], %s::int[], %s::timestamptz[]) as w(k, path_id, since)"
+            " join requested_review l on l.path_id = w.path_id and l.closed_at is null"
+            " and (w.since is null or l.asked_at > w.since) group by 1, 4, 5, 6, 7",
+            [
+                list(range(len(wanted))),
+                [path_id for path_id, _ in wanted],
+                [since for _, since in wanted],
+            ],
         )
         rows = cursor.fetchall()
-    return {(path_id, Scope(*scope)): Backlog(n, at) for path_id, n, at, *scope in rows}
+    for place, n, at, *scope in rows:
+        found[wanted[place]][Scope(*scope)] = Backlog(n, at)
+    return found
 
 
 def review_backlogs(

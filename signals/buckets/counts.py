@@ -7,6 +7,7 @@ from typing import Final
 from django.db import connection
 
 from signals.buckets.keys import ARM_CANDIDATE, MODE_NORMAL
+from signals.buckets.scopes import LIVE_MINUTES, live_minutes
 
 # Longer spans read the minute folds: the ledger has a row for every drained batch and key.
 LEDGER_SPAN: Final = timedelta(minutes=30)
@@ -17,18 +18,21 @@ def candidate_runs(
 ) -> int:
     """Return how many runs of a candidate came in (since, until], those in a fallback left out.
 
-    Over more than half an hour it counts whole event minutes, so never a run too many.
+    Only what was reported live: history is evidence of nothing that goes on now. Over more than
+    half an hour it counts whole event minutes, so never a run too many.
     """
     if until - since <= LEDGER_SPAN:
-        source, where = "arrival_ledger", "not backfill and arrived_at > %s and arrived_at <= %s"
+        source = (
+            "arrival_ledger as l where l.path_id = any(%(paths)s) and not l.backfill"
+            " and l.arrived_at > %(since)s and l.arrived_at <= %(until)s"
+        )
     else:
-        source, where = "minute_bucket", "minute >= %s and minute <= %s"
+        source = f"{LIVE_MINUTES} where true"
     with connection.cursor() as cursor:
         cursor.execute(
-            f"select coalesce(sum(n), 0)::bigint from {source}"  # noqa: S608  # of our own words
-            f" where path_id = any(%s) and {where}"
-            f" and release_id = %s and arm = {ARM_CANDIDATE} and mode = {MODE_NORMAL}",
-            [list(path_ids), since, until, release_id],
+            f"select coalesce(sum(l.n), 0)::bigint from {source} and l.release_id = %(release)s"  # noqa: S608  # of our own words
+            f" and l.arm = {ARM_CANDIDATE} and l.mode = {MODE_NORMAL}",
+            {**live_minutes(path_ids, since=since, until=until), "release": release_id},
         )
         return int(cursor.fetchone()[0])
 

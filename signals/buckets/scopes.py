@@ -1,6 +1,6 @@
 """What a reading of the ledger is about: spans of arrivals on a path, and whose runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +14,22 @@ ARRIVED_IN: Final = (
     " as w(k, path_id, since, until) join {ledger} l on l.path_id = w.path_id"
     " and not l.backfill and l.arrived_at > w.since and l.arrived_at <= w.until"
 )
+# Live runs `l` by event minute. The fold holds history too, so what the ledger has of it is taken
+# off again, as far as it is folded; its arrival lies in the minute itself, so that the ledger's
+# index finds the few such rows. `live_minutes` makes the parameters.
+LIVE_MINUTES: Final = """(
+    select path_id, segment_id, release_id, arm, mode, minute, n from minute_bucket
+    where path_id = any(%(paths)s) and minute >= %(since)s and minute <= %(until)s
+    union all
+    select h.path_id, h.segment_id, h.release_id, h.arm, h.mode, h.minute, -h.n
+    from arrival_ledger as h
+    where h.path_id = any(%(paths)s) and h.backfill and h.n > 0
+        and h.arrived_at >= %(since)s and h.arrived_at < %(until)s + interval '1 minute'
+        and h.minute >= %(since)s and h.minute <= %(until)s
+        and not exists (
+            select from ingest_batch as b where b.seq = h.drain and b.folded_at is null
+        )
+) as l"""
 
 
 class Span(NamedTuple):
@@ -42,3 +58,8 @@ def arrived_in(spans: Sequence[Span], wanted: Sequence[Span]) -> list[list[Any]]
         [span.since for span in spans],
         [span.until for span in spans],
     ]
+
+
+def live_minutes(path_ids: Iterable[int], *, since: datetime, until: datetime) -> dict[str, Any]:
+    """Return the parameters of `LIVE_MINUTES`: the minutes that begin in [since, until]."""
+    return {"paths": list(path_ids), "since": since, "until": until}

@@ -13,7 +13,15 @@ from rollout_console.catalog.models import WorkflowPath
 from signals.buckets.beside import review_backlogs, step_failures
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, BLOCK_S, MODE_NORMAL
 from signals.buckets.measures import COUNTED, SUMMED, Histogram, Measures, total
-from signals.buckets.scopes import ARRIVED_IN, SCOPE, Scope, Span, arrived_in
+from signals.buckets.scopes import (
+    ARRIVED_IN,
+    LIVE_MINUTES,
+    SCOPE,
+    Scope,
+    Span,
+    arrived_in,
+    live_minutes,
+)
 from signals.catalogue import STATES, Reach, Signal, signal_of
 from signals.stats.estimate import estimate, repeats
 
@@ -21,6 +29,7 @@ TRAFFIC_WINDOW_S: Final = 300
 # Short charts read arrivals in 5-second blocks, longer ones the folds by event minute.
 LIVE_SPAN_S: Final = 1800
 _MINUTE_S: Final = 60
+_TICK: Final = timedelta(microseconds=1)
 # A rate over less than this would be made of one batch.
 _LEAST_SPAN_S: Final = 5.0
 
@@ -256,47 +265,45 @@ def signal_series(
     if not known.collected or known.source == "age":
         return []
     step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=known.by_event)
-    place: dict[str, Any] = {"path_id": path_id, "arms": arms, "segment_ids": segment_ids}
     if known.source in STATES:
+        place: dict[str, Any] = {"path_id": path_id, "arms": arms, "segment_ids": segment_ids}
         return _state_points(known, start=start, end=end, step_s=step_s, **place)
-    failures: dict[datetime, Counter[str]] = {}
-    if known.source == "repeats":
-        live = _is_live(start, end, by_event=False)
-        failures = step_failures(start=start, end=end, step_s=step_s, live=live, **place)
     reading: dict[str, Any] = {
-        "workflow_id": workflow_id,
         "path_id": path_id,
         "segment_ids": segment_ids,
         "release_id": release_id,
+        "start": start,
+        "end": end,
         "step_s": step_s,
-        "by_event": known.by_event,
-        "histograms": known.reads_histogram,
-        "fields": known.fields,
     }
-    steps: list[tuple[datetime, Measures]] = []
-    if served_until is None or served_until >= end:
-        steps = series_measures(arms=arms, start=start, end=end, reach=known.reach, **reading)
-    else:
+    served: list[tuple[Sequence[int], Reach, datetime | None, datetime | None]]
+    served = [(arms, known.reach, None, None)]
+    if served_until is not None and served_until < end:
         # Cut between steps, so that none mixes what was served before and after; the step in
         # which the rollout ended is still the candidate's.
         cut = _floor(served_until, step_s) + timedelta(seconds=step_s)
-        steps = _between(
-            series_measures(
-                arms=[ARM_CANDIDATE], start=start, end=end, reach=known.reach, **reading
-            ),
-            end=cut,
-        )
-        steps += _between(
-            series_measures(arms=[ARM_STABLE], start=start, end=end, reach="arm", **reading),
-            start=cut,
-        )
+        served = [([ARM_CANDIDATE], known.reach, None, cut), ([ARM_STABLE], "arm", cut, None)]
     points = []
-    for moment, measures in steps:
-        found = estimate(known, measures, span_s=step_s, slow_ms=slow_ms)
+    for served_arms, reach, since, until in served:
+        steps = series_measures(
+            workflow_id=workflow_id,
+            arms=served_arms,
+            reach=reach,
+            by_event=known.by_event,
+            histograms=known.reads_histogram,
+            fields=known.fields,
+            **reading,
+        )
+        failures: dict[datetime, Counter[str]] = {}
         if known.source == "repeats":
-            found = repeats(failures.get(moment, Counter()), n=measures.n)
-        if found is not None:
-            points.append(Point(moment, found.value, found.low, found.high, found.n))
+            live = _is_live(start, end, by_event=known.by_event)
+            failures = step_failures(arms=served_arms, live=live, **reading)
+        for moment, measures in _between(steps, start=since, end=until):
+            found = estimate(known, measures, span_s=step_s, slow_ms=slow_ms)
+            if known.source == "repeats":
+                found = repeats(failures.get(moment, Counter()), n=measures.n)
+            if found is not None:
+                points.append(Point(moment, found.value, found.low, found.high, found.n))
     return points
 
 
@@ -395,13 +402,17 @@ class SegmentTasks(NamedTuple):
 def segment_tasks(
     *, path_ids: Iterable[int], since: datetime, until: datetime
 ) -> dict[int, SegmentTasks]:
-    """Return by path id what happened in [since, until), either arm and any mode."""
+    """Return by path id what happened live in [since, until), either arm and any mode.
+
+    By whole event minutes, which hold history too; the ledger says how much of them it is.
+    """
     found: dict[int, SegmentTasks] = {}
     with connection.cursor() as cursor:
         cursor.execute(
-            "select path_id, segment_id, sum(n)::bigint, min(minute) from minute_bucket"
-            " where path_id = any(%s) and minute >= %s and minute < %s group by 1, 2",
-            [list(path_ids), since, until],
+            "select path_id, segment_id, sum(n)::bigint, min(minute) from (select path_id,"  # noqa: S608
+            f" segment_id, minute, sum(n) as n from {LIVE_MINUTES} group by 1, 2, 3) as m"
+            " where n > 0 group by 1, 2",
+            live_minutes(path_ids, since=since, until=until - _TICK),
         )
         for path_id, segment_id, n, first_at in cursor.fetchall():
             known = found.setdefault(path_id, SegmentTasks({}, first_at))

@@ -460,7 +460,9 @@ def _with_numbers(word: Word, sentence: str, found: Estimate | None) -> Decision
 def _measured(rule: Rule, evidence: Evidence, found: Estimate) -> str:
     facts = [_span(rule, evidence), f"n {found.n:,}"]
     if rule.signal.source in STATES:
-        facts = ["now", f"{found.n:,} tasks {_span(rule, evidence)}"]
+        # A trigger counts only what was asked for since its evidence starts.
+        asked = f"asked since {_clock(evidence.started_at)}" if rule.is_trigger else "now"
+        facts = [asked, f"{found.n:,} tasks {_span(rule, evidence)}"]
     elif rule.signal.source not in RARE and (
         text := range_text(rule.signal, found.low, found.high)
     ):

@@ -14,7 +14,7 @@ from signals.buckets.scopes import Scope, Span
 from signals.buckets.selectors import NewestArrival, newest_arrivals, span_measures
 from signals.catalogue import STATES, signal_of
 from signals.guards.decide import LEAST_SILENCE_S, Evidence
-from signals.guards.models import Compare, Guard, Verdict
+from signals.guards.models import Compare, Guard, GuardKind, Verdict
 from signals.stats.estimate import Estimate, estimate, largest, repeats
 
 # How far before the last look a silent scope is searched for newer arrivals.
@@ -80,7 +80,7 @@ def evidence_of(guards: list[Guard], *, now: datetime) -> list[tuple[Guard, Evid
         if signal.source == "repeats" and plan.window is not None
     ]
     reviewed = {
-        guard.path_id
+        (guard.path_id, _asked_after(guard))
         for guard, signal in zip(guards, signals, strict=True)
         if signal.source in STATES
     }
@@ -93,10 +93,19 @@ def evidence_of(guards: list[Guard], *, now: datetime) -> list[tuple[Guard, Evid
             arms=arms,
         ),
         failures=span_failures(repeated, arms=arms) if repeated else {},
-        reviews=open_reviews(reviewed) if reviewed else {},
+        reviews=open_reviews(reviewed),
         now=now,
     )
     return [(guard, plan.evidence(guard, read)) for guard, plan in zip(guards, plans, strict=True)]
+
+
+def _asked_after(guard: Guard) -> datetime | None:
+    """Return the time after which a review was asked for that counts, None where all do.
+
+    A trigger alerts on new evidence only: what waited when its last alert was resolved would
+    otherwise open the next one at once. A criterion is about all that waits.
+    """
+    return started_at(guard) if guard.kind == GuardKind.TRIGGER else None
 
 
 def _search_after(guard: Guard) -> datetime:
@@ -114,7 +123,7 @@ class _Read:
 
     measures: Mapping[Span, Mapping[Scope, Measures]]
     failures: Mapping[Span, Mapping[Scope, Counter[str]]]
-    reviews: Mapping[tuple[int, Scope], Backlog]
+    reviews: Mapping[tuple[int, datetime | None], Mapping[Scope, Backlog]]
     now: datetime
 
 
@@ -254,8 +263,8 @@ def _failures(scopes: Mapping[Scope, Counter[str]], guard: Guard, *, arm: int) -
 def _waiting(guard: Guard, read: _Read) -> Estimate:
     """Return what waits for reviewers now, on the candidate's arm."""
     found = Backlog()
-    for (path_id, scope), backlog in read.reviews.items():
-        if path_id == guard.path_id and _in_scope(scope, guard, arm=ARM_CANDIDATE):
+    for scope, backlog in read.reviews[guard.path_id, _asked_after(guard)].items():
+        if _in_scope(scope, guard, arm=ARM_CANDIDATE):
             found = found + backlog
     value = found.value(signal_of(guard.signal).source, at=read.now)
     return Estimate(value, value, value, 0)

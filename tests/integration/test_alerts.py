@@ -29,6 +29,7 @@ from signals.alerts.services import (
     guards_watch,
 )
 from signals.guards.models import Guard
+from signals.guards.selectors import verdict_rows
 from signals.guards.services import (
     Looked,
     guard_evidence_restart,
@@ -36,7 +37,9 @@ from signals.guards.services import (
     guards_look,
 )
 from tests.factories import contain, person, principal, rollout_at
+from tests.labels import Reports, work
 from tests.ledger import arrive
+from tests.story import run_item
 
 pytestmark = pytest.mark.django_db
 
@@ -284,6 +287,45 @@ def test_a_resolved_alert_comes_back_only_on_new_evidence(
         "resolved",
         "open",
     ]
+
+
+@pytest.mark.parametrize(("signal", "limit"), [("review_backlog", 2), ("review_age_s", 60)])
+def test_a_backlog_called_a_false_alarm_comes_back_only_with_new_reviews(
+    signal: str, limit: int
+) -> None:
+    rollout = rollout_at(RolloutState.LIVE)
+    Guard.objects.filter(slug__in=["slow", "quality-holds"]).update(signal=signal, limit=limit)
+    now = timezone.now()
+    Guard.objects.update(evidence_from=now - timedelta(minutes=10))
+    reports = Reports()
+
+    def ask(at: datetime) -> None:
+        reports.runs(
+            *(run_item(occurred_at=at.isoformat(), review_requested=True) for _ in range(3))
+        )
+        work(now=at)
+
+    def waits(slug: str, at: datetime) -> float | None:
+        return next(row for row in verdict_rows([rollout.slug], at) if row.guard == slug).value
+
+    ask(now - timedelta(minutes=5))
+    assert guards_watch(now=now) == 1
+    alert = Alert.objects.get()
+    alert_resolve(
+        alert_id=alert.pk, was_right=False, note="", principal=principal("owner"), now=now
+    )
+
+    later = now + timedelta(seconds=1)
+    assert guards_watch(now=later) == 0
+    assert waits("slow", later) == 0
+    # The criterion is about all that waits, whenever its evidence starts.
+    Guard.objects.filter(slug="quality-holds").update(evidence_from=now)
+    guards_look(now=later, reread=True)
+    assert (waits("quality-holds", later) or 0) > limit
+
+    ask(now + timedelta(seconds=2))
+    assert guards_watch(now=now + timedelta(minutes=2)) == 1
+    assert Alert.objects.latest("pk").guard.slug == "slow"
 
 
 def test_a_disarmed_guard_opens_nothing(bad: tuple[Rollout, WorkflowPath]) -> None:

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from approvals.authority.matrix import Role, Scope
+from approvals.expansions.lapses import expansions_sweep
 from approvals.expansions.models import ExpansionRequest
 from rollout_console.catalog.models import ActionRoute, Person
 from rollout_console.rollouts.models import Rollout
@@ -81,11 +83,15 @@ def test_the_list_goes_on_and_is_filtered(ripe: Rollout) -> None:
     first_id = first.pk
     contain(ripe, "pause")
     told = send("get", "/expansion-requests").json()["results"]
-    # Nobody has written it down yet: what is read is what is so.
-    assert [(each["id"], each["state"]) for each in told] == [(first_id, "void")]
-    assert told[0]["void_reason"] == "The rollout is paused."
+    # Nobody has written it down yet: the list says what is stored, its own page what is so.
+    assert [(each["id"], each["state"]) for each in told] == [(first_id, "pending")]
     assert "evidence" not in told[0]
+    alone = send("get", f"/expansion-requests/{first_id}").json()
+    assert (alone["state"], alone["void_reason"]) == ("void", "The rollout is paused.")
     assert ExpansionRequest.objects.get().state == "pending"
+    expansions_sweep(now=timezone.now())
+    told = send("get", "/expansion-requests").json()["results"]
+    assert (told[0]["state"], told[0]["void_reason"]) == ("void", "The rollout is paused.")
 
     assert send("get", "/expansion-requests?state=started").json()["results"] == []
     assert send("get", f"/expansion-requests?rollout={SLUG}&limit=1").json()["next"] is None

@@ -25,15 +25,16 @@ from rollout_console.replay.services import REPLAY
 from rollout_console.rollouts.models import PlanVersion
 from rollout_console.rollouts.states import RolloutState
 from signals.alerts.services import guards_watch
+from signals.buckets.counts import candidate_runs
 from signals.buckets.models import ArrivalLedger, MinuteBucket
-from signals.buckets.selectors import traffic
+from signals.buckets.selectors import SegmentTasks, segment_tasks, traffic
 from signals.guards.models import Guard
 from signals.guards.services import guards_look
-from signals.ingest.models import IngestBatch, Run
+from signals.ingest.models import IngestBatch, Observation, Run
 from signals.ingest.selectors import queue_state
 from signals.ingest.services import backfill_drain, batch_store, batches_drain, caches_forget
 from tests.factories import people, person, rollout_at, token
-from tests.ledger import arrive
+from tests.ledger import arrive, bucket
 from tests.servers import ROOT
 from tests.story import run_item
 
@@ -290,6 +291,42 @@ def test_history_trips_nothing_and_is_no_traffic(replay: Replay) -> None:
     assert AuditEntry.objects.get(action="paths.added").data == {"paths": ["other"]}
 
 
+def test_history_is_no_evidence_for_widening_and_no_measured_traffic(replay: Replay) -> None:
+    live = rollout_at(RolloutState.LIVE)
+    path = WorkflowPath.objects.get(workflow=live.workflow, slug="draft")
+    segment = live.workflow.segments.get(slug="internal-ops").pk
+    now = timezone.now()
+    minute = (now - timedelta(hours=1)).replace(second=0, microsecond=0)
+    bucket(path, minute, release_id=live.candidate_id, segment_id=segment, passed=40)
+    times = [minute, minute + timedelta(seconds=59.9), minute - timedelta(minutes=30)] * 20
+    trace = Path("hour.jsonl")
+    trace.write_text(
+        "".join(
+            json.dumps({"id": f"r{n}", "at": at.isoformat(), "ms": 9}) + "\n"
+            for n, at in enumerate(times)
+        )
+    )
+
+    replay(trace, "--mapping", "own.yaml")
+    # Drained and not yet in the minutes: nothing is taken off for it.
+    batch_store(
+        body=json.dumps([run_item(occurred_at=minute.isoformat())]).encode(),
+        content_type=None,
+        content_encoding=None,
+        principal=REPLAY,
+        now=now,
+        backfill=True,
+    )
+    backfill_drain(now=now)
+
+    folded = MinuteBucket.objects.filter(path_id=path.pk).values_list("minute", "n")
+    assert dict(folded) == {minute: 80, minute - timedelta(minutes=30): 20}
+    span: dict[str, Any] = {"path_ids": [path.pk], "since": now - timedelta(hours=2), "until": now}
+    assert candidate_runs(release_id=live.candidate_id, **span) == 40
+    found = segment_tasks(**span)
+    assert found == {path.pk: SegmentTasks({segment: 40}, minute)}
+
+
 def test_shifted_to_now_it_goes_through_the_live_door(replay: Replay) -> None:
     live = rollout_at(RolloutState.LIVE)
     trace = Path("old.jsonl")
@@ -312,6 +349,19 @@ def test_shifted_to_now_it_goes_through_the_live_door(replay: Replay) -> None:
     guards_watch(now=timezone.now())
     slow = Guard.objects.get(slug="slow", rollout=live.slug)
     assert (slow.verdict.verdict, slow.verdict.n) == ("tripped", 60)
+
+
+def test_shifted_a_second_time_its_observations_count_again_too(replay: Replay) -> None:
+    words = (SAMPLES / "aider.jsonl", "--mapping", "aider-telemetry", "--workflow", "code")
+
+    for times in (1, 2):
+        counts = replay(*words, "--shift-to-now")
+
+        assert (counts["accepted"], counts["duplicates"]) == (5, 0)
+        assert Run.objects.count() == 4 * times
+        assert sum(MinuteBucket.objects.values_list("feedback_negative", flat=True)) == times
+    ids = set(Observation.objects.values_list("observation_id", flat=True))
+    assert {each.partition("@")[0] for each in ids} == {"aider.jsonl:5"}
 
 
 def test_played_at_a_speed_it_lasts_as_long_as_it_should(replay: Replay) -> None:

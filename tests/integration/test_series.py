@@ -8,6 +8,7 @@ from rollout_console.catalog.models import WorkflowPath
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
+from signals.buckets.models import ArrivalLedger, FailureLedger
 from signals.buckets.selectors import Traffic, signal_series, traffic, window_measures
 from tests.factories import rollout_at
 from tests.ledger import arrive, bucket
@@ -99,6 +100,69 @@ def test_after_a_rollback_the_line_goes_on_with_what_the_segment_gets(
 
     assert [point.t for point in points] == [after(second) for second in range(0, 60, 10)]
     assert [round(point.value, -3) for point in points] == [9000.0] * 3 + [1000.0] * 3
+
+
+def fail(row: ArrivalLedger, n: int) -> None:
+    """Let so many of a ledger row's tasks have failed alike."""
+    same = ("workflow_id", "path_id", "segment_id", "release_id", "arm", "mode", "arrived_at")
+    FailureLedger.objects.create(
+        **{name: getattr(row, name) for name in (*same, "minute", "input_condition", "risk")},
+        drain=row.drain,
+        category="loop",
+        n=n,
+        subjects=[],
+    )
+
+
+def test_repeats_are_those_of_the_release_whose_tasks_are_counted(
+    live: Rollout, path: WorkflowPath
+) -> None:
+    fail(arrive(path, after(1), release_id=live.candidate_id, passed=10), 2)
+    fail(arrive(path, after(1), release_id=live.stable_id, passed=10), 7)
+
+    def points(release_id: int | None) -> list[tuple[float, int]]:
+        found = signal_series(
+            signal="repeated_failures",
+            workflow_id=live.workflow_id,
+            path_id=path.pk,
+            arms=[ARM_CANDIDATE],
+            segment_ids=None,
+            start=START,
+            end=after(60),
+            step_s=60,
+            release_id=release_id,
+        )
+        return [(point.value, point.n) for point in found]
+
+    assert points(live.candidate_id) == [(2, 10)]
+    assert points(live.stable_id) == [(7, 10)]
+    assert points(None) == [(9, 20)]
+
+
+def test_after_a_rollback_repeats_are_those_of_what_is_served(
+    live: Rollout, path: WorkflowPath
+) -> None:
+    fail(arrive(path, after(1), release_id=live.candidate_id, passed=10), 5)
+    for second in (1, 31):
+        row = arrive(path, after(second), release_id=live.stable_id, arm=ARM_STABLE, passed=20)
+        fail(row, second // 10)
+
+    points = signal_series(
+        signal="repeated_failures",
+        workflow_id=live.workflow_id,
+        path_id=path.pk,
+        arms=[ARM_CANDIDATE],
+        segment_ids=None,
+        start=START,
+        end=after(60),
+        step_s=10,
+        served_until=after(8),
+    )
+
+    assert [(point.t, point.value, point.n) for point in points] == [
+        (START, 5, 10),
+        (after(30), 3, 20),
+    ]
 
 
 def test_long_charts_read_minutes(live: Rollout, path: WorkflowPath) -> None:

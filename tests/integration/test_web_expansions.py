@@ -6,6 +6,7 @@ from html import unescape
 import pytest
 from django.test import Client
 from django.utils import timezone
+from pytest_django.fixtures import DjangoAssertNumQueries
 
 from approvals.authority.matrix import Role
 from approvals.expansions.models import ExpansionRequest
@@ -247,3 +248,26 @@ def test_another_workflows_request_is_not_found(client: Client, ripe: Rollout) -
         assert client.get(address).status_code == 404
     assert client.get(f"/approvals/expansions/{10**30}/").status_code == 404
     assert "No request waits." in text(client.get("/approvals/"))
+
+
+def also_open(request: ExpansionRequest, n: int) -> None:
+    """Let as many other rollouts have an open request like this one."""
+    rollout = request.rollout
+    for number in range(n):
+        rollout.pk, rollout.slug, rollout._state.adding = None, f"other-{number}", True
+        rollout.state = RolloutState.DRAFT
+        rollout.save()
+        request.pk, request.rollout, request._state.adding = None, rollout, True
+        request.save()
+
+
+def test_the_list_asks_as_much_of_ten_requests_as_of_one(
+    client: Client, ripe: Rollout, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    request = expansion_asked(ripe)
+    also_open(request, 9)
+    log_in(client, "approver")
+    for header in ({}, {"X-Live": "1"}):
+        with django_assert_max_num_queries(13):
+            body = client.get("/approvals/", headers=header)
+        assert text(body).count("waits for your decision") == 10

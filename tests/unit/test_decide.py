@@ -365,7 +365,9 @@ def test_a_backlog_is_judged_as_it_stands() -> None:
     few = look("review_backlog", counted(12, 19), limit=20, trigger=False)
     assert few.word is Word.UNDECIDED
     assert few.sentence.endswith("last 2 min); needs about 1 more tasks.")
-    assert look("review_backlog", counted(21, 0), limit=20).word is Word.TRIPPED
+    beyond = look("review_backlog", counted(21, 0), limit=20)
+    assert beyond.word is Word.TRIPPED
+    assert beyond.sentence.startswith("21 reviews wait (asked since ")
 
 
 @pytest.mark.parametrize("age_s", [None, 4000])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from rollout_console.replay.items import RUN, Item, Place
+from rollout_console.replay.items import OBSERVATION, RUN, Item, Place
 from rollout_console.replay.play import Player, shifted
 
 RECORDED = datetime(2023, 11, 16, 18, tzinfo=UTC)
@@ -77,3 +77,20 @@ def test_a_dense_trace_is_sent_in_batches() -> None:
 def test_a_stop_ends_the_wait() -> None:
     time = Time(stopped_at=NOW + timedelta(seconds=1))
     assert time.player(speed=1).played(item(3600)) is None
+
+
+def test_an_observation_has_an_id_of_its_own_in_each_replay() -> None:
+    def ids(given: str, *, now: datetime = NOW) -> str:
+        made = Item(OBSERVATION, Place("t", 1), RECORDED, {"id": given, "run_id": "r"})
+        moved = shifted(made, newest=RECORDED, now=now).fields
+        assert moved["run_id"] == "r"
+        return str(moved["id"])
+
+    assert ids("t:1") == "t:1@20261124T100000.000000Z"
+    later = NOW + timedelta(microseconds=1)
+    for given in ("t:1", "x" * 200):
+        assert ids(given) == ids(given) != ids(given, now=later)
+    long = {ids("x" * 199 + end) for end in "ab"}
+    assert [len(each) for each in long] == [200, 200]
+    assert (ids(""), ids("x" * 201)) == ("", "x" * 201)
+    assert shifted(item(0), newest=RECORDED, now=NOW).fields["id"] == "1"

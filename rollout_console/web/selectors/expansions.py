@@ -168,7 +168,8 @@ class ListedRequest:
 
 def expansion_state(rollout: Rollout, *, principal: Principal, now: datetime) -> ExpansionState:
     """Return where a rollout stands with widening; select plan, candidate and workflow with it."""
-    rows = request_rows(now=now, rollout_slugs=[rollout.slug], states=[*OPEN_STATES, "started"])
+    states = [*OPEN_STATES, "started"]
+    rows = request_rows(rollout_slugs=[rollout.slug], states=states, read_at=now)
     standing = next((row for row in rows if row.open), None)
     facts = facts_of(rollout, now=now)
     missing = policy.missing(policy.preconditions(facts))
@@ -194,7 +195,7 @@ def expansion_state(rollout: Rollout, *, principal: Principal, now: datetime) ->
 def expand_view(rollout: Rollout, *, principal: Principal, now: datetime) -> ExpandView:
     """Return the form to ask for the next stage."""
     ask = ask_of(rollout, now=now)
-    rows = request_rows(now=now, rollout_slugs=[rollout.slug], states=OPEN_STATES)
+    rows = request_rows(rollout_slugs=[rollout.slug], states=OPEN_STATES, read_at=now)
     waiting = next((row for row in rows if row.open), None)
     found = policy.preconditions(ask.facts)
     if waiting is None:
@@ -280,7 +281,7 @@ def request_view(*, request_id: int, principal: Principal, now: datetime) -> Req
     )
 
 
-def approvals_list(*, principal: Principal, show: str, now: datetime) -> list[ListedRequest]:
+def approvals_list(*, principal: Principal, show: str) -> list[ListedRequest]:
     """Return readable requests, the newest first; `show` is "waiting" or "decided"."""
     ids = readable_ids(principal)
     to_do = outstanding(principal, workflow_ids=ids)
@@ -288,11 +289,11 @@ def approvals_list(*, principal: Principal, show: str, now: datetime) -> list[Li
     states = (
         OPEN_STATES if show == "waiting" else [each for each in STATES if each not in OPEN_STATES]
     )
-    rows = request_rows(now=now, workflow_ids=ids, states=states, limit=LIST_MAX)
+    rows = request_rows(workflow_ids=ids, states=states, limit=LIST_MAX)
     if show == "waiting":
         seen = {row.id for row in rows}
         reviews = [pk for pk, each in waiting.items() if each.what == "review" and pk not in seen]
-        rows += [row for pk in reviews if (row := request_row(request_id=pk, now=now)) is not None]
+        rows += request_rows(request_ids=reviews, limit=LIST_MAX) if reviews else []
     return [
         ListedRequest(
             row=row,
