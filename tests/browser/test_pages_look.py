@@ -112,6 +112,8 @@ def log_in(page: Page, console: Console, name: str = "owner") -> None:
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("What is exposed right now")
+    # Scripts are deferred: a key pressed before they ran is nobody's.
+    page.wait_for_load_state("load")
 
 
 def shot(page: Page, name: str) -> None:
