@@ -236,7 +236,14 @@ def _critical_caps(
     """Yield the trigger that a sensitive path has whether or not its plan names one."""
     triggers = plan.get("triggers", [])
     taken = {item["slug"] for item in [*plan.get("criteria", []), *triggers]}
-    watched = {item.get("path") for item in triggers if item["signal"] == CRITICAL}
+    # One that watches a part of the path, or only tells, is not in the cap's place.
+    watched = {
+        item.get("path")
+        for item in triggers
+        if item["signal"] == CRITICAL
+        and item.get("segment") is None
+        and (item.get("response") or {}).get("kind", "alert") != "alert"
+    }
     for path in paths:
         slug = f"critical-{path.slug}"[:80]
         if path.sensitivity != Sensitivity.SENSITIVE or watched & {path.slug, None}:
