@@ -1,13 +1,15 @@
 import copy
+import threading
 from typing import Any
 
 import pytest
+from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from approvals.authority.matrix import Role, Scope
 from approvals.authority.principals import SYSTEM, NotAllowed, Principal
 from rollout_console.audit.models import AuditEntry
-from rollout_console.catalog.models import Release, Segment, Workflow, WorkflowPath
+from rollout_console.catalog.models import ActionRoute, Release, Segment, Workflow, WorkflowPath
 from rollout_console.containment.lifecycle import plan_apply_and_publish
 from rollout_console.core.models import OutboxEvent
 from rollout_console.exposure.models import ExposureVersion
@@ -18,11 +20,12 @@ from rollout_console.rollouts.errors import (
     ReleaseDiffers,
     RolloutInForce,
 )
-from rollout_console.rollouts.models import PlanVersion, Rollout
+from rollout_console.rollouts.models import PlanVersion, Rollout, RouteRestriction
 from rollout_console.rollouts.plan_yaml import yaml_dump, yaml_load
 from rollout_console.rollouts.releases import release_register
 from rollout_console.rollouts.services import PlanResult, rollout_ready
 from rollout_console.rollouts.states import RolloutState
+from signals.alerts.models import Alert
 from signals.guards.models import Guard
 from tests.factories import people, person, principal, rollout_at, token
 from tests.plans import plan_document
@@ -318,6 +321,54 @@ def test_a_segment_that_no_draft_needs_any_more_goes() -> None:
     apply(document)
 
     assert Segment.objects.get().slug == "internal-ops"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_plan_waits_for_nobody_who_only_refers_to_its_rows() -> None:
+    """The watch refers to them while it holds the guards that a plan asks for."""
+    rollout = rollout_at(RolloutState.DRAFT)
+    refers, done = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        now = timezone.now()
+        with transaction.atomic(), connection.cursor() as cursor:
+            for segment in Segment.objects.all():
+                RouteRestriction.objects.create(
+                    path=WorkflowPath.objects.get(),
+                    segment=segment,
+                    action_route=ActionRoute.objects.get(),
+                    state="ask",
+                    since=now,
+                )
+            Alert.objects.create(
+                workflow=rollout.workflow,
+                rollout=rollout.slug,
+                guard=Guard.objects.get(slug="slow"),
+                owner=rollout.workflow.owner,
+                sentence="Too slow.",
+                opened_at=now,
+            )
+            # References are checked, and what they refer to locked, at the latest at the end.
+            cursor.execute("set constraints all immediate")
+            refers.set()
+            done.wait(30)
+            transaction.set_rollback(True)
+        connections.close_all()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    assert refers.wait(30)
+    document = plan_document()
+    document["workflow"]["name"] = "Replies"
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("set local lock_timeout = '2s'")
+            apply(document)
+    finally:
+        done.set()
+        thread.join(30)
+
+    assert Workflow.objects.get().name == "Replies"
 
 
 def service(*scopes: Scope) -> Principal:
