@@ -71,6 +71,7 @@ def plan_changes(before: Plan, after: Plan, standing: Sequence[Standing]) -> lis
     if not standing:
         return []
     return [
+        *_owners(before, after),
         *_clock(before, after),
         *_escalation(before, after),
         *_paths(before, after, standing),
@@ -119,6 +120,16 @@ def _number(
 def _ranked(where: str, what: str, old: str, new: str, rank: Mapping[str, int]) -> Iterator[Change]:
     if old != new:
         yield _either(rank[new] > rank[old], where, f"{what} changes from {old} to {new}.")
+
+
+def _owners(before: Plan, after: Plan) -> Iterator[Change]:
+    """Yield another owner or deputy: with the name go the rights."""
+    for key, old, new in (
+        ("owner", before.owner, after.owner),
+        ("deputy", before.deputy, after.deputy),
+    ):
+        if old != new:
+            yield _looser(f"workflow.{key}", f"The {key} changes from {old} to {new}.")
 
 
 def _clock(before: Plan, after: Plan) -> Iterator[Change]:

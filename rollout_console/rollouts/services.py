@@ -36,8 +36,10 @@ from rollout_console.rollouts.plan_yaml import PlanUnreadable, yaml_dump, yaml_l
 from rollout_console.rollouts.releases import release_register, release_store
 from rollout_console.rollouts.states import MoveNotAllowed, RolloutState, next_move
 
-# The workflow's own: who is told when, which no rollout's version stands for.
-NOT_OF_ROLLOUTS: Final = frozenset({"workflow.hold_s", "workflow.escalation"})
+# The workflow's own: whose it is and who is told when, which no rollout's version stands for.
+NOT_OF_ROLLOUTS: Final = frozenset(
+    {"workflow.owner", "workflow.deputy", "workflow.hold_s", "workflow.escalation"}
+)
 
 __all__ = ["PlanResult", "plan_apply", "release_register", "rollout_ready"]
 

@@ -46,6 +46,11 @@ def route_allowed(document: dict[str, Any]) -> None:
     document["workflow"]["action_routes"][0]["default"] = "allow"
 
 
+def owner_other(document: dict[str, Any]) -> None:
+    person("someone")
+    document["workflow"]["owner"] = "someone"
+
+
 def trigger_gone(document: dict[str, Any]) -> None:
     del document["rollout"]["triggers"][2]
 
@@ -105,7 +110,9 @@ def audited(action: str) -> int:
     return AuditEntry.objects.filter(action=action).count()
 
 
-@pytest.mark.parametrize("edit", [route_allowed, trigger_gone, share_larger, limit_raised_in_next])
+@pytest.mark.parametrize(
+    "edit", [route_allowed, owner_other, trigger_gone, share_larger, limit_raised_in_next]
+)
 @pytest.mark.parametrize("state", FORCE)
 def test_what_loosens_waits_and_moves_nothing(edit: Edit, state: RolloutState) -> None:
     rollout_at(state)
