@@ -326,6 +326,7 @@ def _store(
 ) -> PlanVersion:
     plan, latest = told.plan, told.latest
     workflow = plan_store.workflow_store(plan, people=told.people, now=now)
+    sensitivities = dict(workflow.paths.values_list("slug", "sensitivity"))
     paths = plan_store.paths_store(workflow, plan)
     segments = plan_store.segments_store(workflow, plan, people=told.people)
     plan_store.action_routes_store(workflow, plan)
@@ -371,6 +372,19 @@ def _store(
             principal=principal,
             now=now,
         )
+    rollout_store.sensitivities_follow(
+        [
+            rollout
+            for slug, rollout in told.standing.items()
+            if plan.rollout is None or plan.rollout.slug != slug
+        ],
+        moved={
+            path.pk
+            for slug, path in paths.items()
+            if sensitivities.get(slug, path.sensitivity) != path.sensitivity
+        },
+        now=now,
+    )
     plan_store.dropped_remove(workflow, plan, latest.document if latest else {})
     if applied_by is None:
         change_void(

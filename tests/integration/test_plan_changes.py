@@ -232,6 +232,33 @@ def test_a_ready_rollouts_added_guard_waits_for_going_live() -> None:
     assert not Guard.objects.filter(armed=True).exists()
 
 
+@pytest.mark.parametrize("state", FORCE)
+def test_a_path_that_becomes_sensitive_caps_every_rollout_on_it(state: RolloutState) -> None:
+    """The plan's own section is the next rollout's already."""
+    rollout = rollout_at(state)
+    guards = set(Guard.objects.values_list("pk", flat=True))
+
+    def next_one(document: dict[str, Any]) -> None:
+        document["rollout"] |= {"slug": "the-next-one", "candidate": "2026.12.1"}
+
+    def sensitive(document: dict[str, Any]) -> None:
+        next_one(document)
+        document["workflow"]["paths"][0]["sensitivity"] = "sensitive"
+        document["workflow"]["paths"][0]["fallbacks"]["manual"] = {}
+
+    apply(next_one)
+    plan, version = rollout.plan_id, rollout.version
+    assert apply(sensitive).created
+
+    cap = Guard.objects.get(rollout=rollout.slug, signal="critical_failures")
+    assert (cap.slug, cap.compare, cap.limit) == ("critical-draft", "hard_cap", 0)
+    assert cap.armed is (state is not RolloutState.READY)
+    # What watched before goes on.
+    assert not Guard.objects.filter(pk__in=guards).exclude(retired_at=None).exists()
+    rollout.refresh_from_db()
+    assert (rollout.version, rollout.plan_id) == (version + 1, plan)
+
+
 def test_a_trigger_with_a_waiting_alert_keeps_its_definition() -> None:
     """A retired guard says nothing any more, so tightening one would stop its clock."""
     rollout = rollout_at(RolloutState.LIVE)
