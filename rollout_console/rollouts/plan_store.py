@@ -7,6 +7,7 @@ from django.db.models import Model, ProtectedError, QuerySet
 
 from rollout_console.catalog.models import Person, Segment, Workflow, WorkflowPath
 from rollout_console.rollouts.errors import PlanConflict
+from rollout_console.rollouts.models import RouteRestriction
 from rollout_console.rollouts.plan_types import Plan
 
 M = TypeVar("M", bound=Model)
@@ -114,7 +115,7 @@ def dropped_remove(workflow: Workflow, plan: Plan, before: dict[str, Any]) -> No
     have let go of a segment just now.
 
     Raises:
-        PlanConflict: it holds data, or a rollout used it.
+        PlanConflict: it holds data, a rollout used it, or containment restricts it.
     """
     stated = before.get("workflow", {})
     kept: dict[str, set[str]] = {
@@ -135,6 +136,7 @@ def dropped_remove(workflow: Workflow, plan: Plan, before: dict[str, Any]) -> No
 
 
 def _remove(rows: QuerySet[Model], key: str, noun: str, slug: str) -> None:
+    _restrictions_check(rows, key, noun, slug)
     sentence = (
         f"The {noun} “{slug}” was in use and cannot leave the plan: "
         "its history stays readable. Keep it in the file."
@@ -147,3 +149,13 @@ def _remove(rows: QuerySet[Model], key: str, noun: str, slug: str) -> None:
         rows.delete()
     except ProtectedError as error:
         raise PlanConflict(sentence, errors=errors) from error
+
+
+def _restrictions_check(rows: QuerySet[Model], key: str, noun: str, slug: str) -> None:
+    """Refuse to drop what an action route is held tighter on: only enabling ends that."""
+    held = RouteRestriction.objects.filter(**{f"{key.removesuffix('s')}__in": rows})
+    first = held.select_related("action_route", "path", "segment").order_by("pk").first()
+    if first is None:
+        return
+    sentence = f"The {noun} “{slug}” cannot leave the plan: {first.words}; enable it first."
+    raise PlanConflict(sentence, errors=[{"pointer": f"/workflow/{key}", "detail": sentence}])

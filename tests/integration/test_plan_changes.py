@@ -13,7 +13,7 @@ from django.utils import timezone
 from approvals.authority.matrix import Role, Scope
 from approvals.authority.principals import NotAllowed, token_principal
 from rollout_console.audit.models import AuditEntry
-from rollout_console.catalog.models import ActionRoute, Person, Workflow, WorkflowPath
+from rollout_console.catalog.models import ActionRoute, Person, Segment, Workflow, WorkflowPath
 from rollout_console.containment.lifecycle import plan_apply_and_publish
 from rollout_console.containment.plan_changes import plan_change_decide_and_publish
 from rollout_console.core.errors import DomainError, InvalidInput, NotFound
@@ -27,7 +27,7 @@ from rollout_console.rollouts.errors import (
     PlanConflict,
     PlanInForce,
 )
-from rollout_console.rollouts.models import PlanChange, PlanVersion, Rollout
+from rollout_console.rollouts.models import PlanChange, PlanVersion, Rollout, RouteRestriction
 from rollout_console.rollouts.services import PlanResult
 from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
@@ -257,6 +257,34 @@ def test_a_path_that_becomes_sensitive_caps_every_rollout_on_it(state: RolloutSt
     assert not Guard.objects.filter(pk__in=guards).exclude(retired_at=None).exists()
     rollout.refresh_from_db()
     assert (rollout.version, rollout.plan_id) == (version + 1, plan)
+
+
+def test_a_restricted_segments_rule_waits_though_no_stage_names_it() -> None:
+    document = plan_document()
+    document["workflow"]["segments"].append(
+        {**document["workflow"]["segments"][1], "slug": "us-customers", "name": "US customers"}
+    )
+    rollout = rollout_at(RolloutState.LIVE, document=document)
+    RouteRestriction.objects.create(
+        path=WorkflowPath.objects.get(),
+        segment=Segment.objects.get(slug="us-customers"),
+        action_route=ActionRoute.objects.get(),
+        state="ask",
+        since=timezone.now(),
+    )
+
+    def edit(plan: dict[str, Any]) -> None:
+        segment = {**document["workflow"]["segments"][2], "rule": True}
+        plan["workflow"]["segments"].append(segment)
+
+    result = apply(edit)
+
+    assert result.loosens == [
+        "The rule of segment “us-customers” changes, and with it who is in it; "
+        "send_message asks for approval on “draft” for “us-customers”."
+    ]
+    assert rollout.in_force
+    assert Segment.objects.get(slug="us-customers").rule is not True
 
 
 def test_a_trigger_with_a_waiting_alert_keeps_its_definition() -> None:

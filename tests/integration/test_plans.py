@@ -11,6 +11,7 @@ from approvals.authority.principals import SYSTEM, NotAllowed, Principal
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import ActionRoute, Release, Segment, Workflow, WorkflowPath
 from rollout_console.containment.lifecycle import plan_apply_and_publish
+from rollout_console.containment.targets import Press
 from rollout_console.core.models import OutboxEvent
 from rollout_console.exposure.models import ExposureVersion
 from rollout_console.rollouts.errors import (
@@ -27,7 +28,7 @@ from rollout_console.rollouts.services import PlanResult, rollout_ready
 from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
 from signals.guards.models import Guard
-from tests.factories import people, person, principal, rollout_at, token
+from tests.factories import contain, people, person, principal, rollout_at, token
 from tests.plans import plan_document
 
 pytestmark = pytest.mark.django_db
@@ -243,7 +244,6 @@ def test_what_is_in_force_keeps_what_it_stands_on(change: Any, state: RolloutSta
 
 def test_names_and_a_shorter_clock_may_change_under_a_live_rollout() -> None:
     live = rollout_at(RolloutState.LIVE)
-    person("someone")
     document = plan_document()
     document["workflow"]["name"] = "Replies"
     document["workflow"]["hold_s"] = 30
@@ -321,6 +321,64 @@ def test_a_segment_that_no_draft_needs_any_more_goes() -> None:
     apply(document)
 
     assert Segment.objects.get().slug == "internal-ops"
+
+
+# --- Restrictions outlive rollouts and plans ---
+
+
+def restricted(segment: str) -> RouteRestriction:
+    """Return the restriction that containment left on a path after its rollout was rolled back."""
+    rollout = rollout_at(RolloutState.LIVE)
+    press = Press(action_route="send_message", segments=(segment,))
+    contain(rollout, "disable_action", press=press)
+    contain(rollout, "rollback")
+    return RouteRestriction.objects.get()
+
+
+def drop_route(document: dict[str, Any]) -> None:
+    del document["workflow"]["action_routes"]
+
+
+def drop_segment(document: dict[str, Any]) -> None:
+    document["workflow"]["segments"].pop()
+    document["rollout"]["stages"].pop()
+
+
+@pytest.mark.parametrize(
+    ("drop", "refusal"),
+    [
+        (drop_route, "action route “send_message” cannot leave the plan"),
+        (change_path_slug, "path “draft” cannot leave the plan"),
+        (drop_segment, "segment “eu-customers” cannot leave the plan"),
+    ],
+)
+def test_what_a_restriction_names_stays_in_the_plan(drop: Any, refusal: str) -> None:
+    restricted("eu-customers")
+    document = plan_document(slug="the-next-one", candidate="2026.12.1")
+    drop(document)
+    before = written()
+
+    held = "send_message is disabled on “draft” for “eu-customers”; enable it first"
+    with pytest.raises(PlanConflict, match=f"{refusal}: {held}"):
+        apply(document)
+
+    assert written() == before
+    assert RouteRestriction.objects.exists()
+
+
+def test_a_restricted_segment_keeps_its_rule_where_nobody_can_approve_another() -> None:
+    row = restricted("internal-ops")
+    document = plan_document(slug="the-next-one", candidate="2026.12.1")
+    change_rule(document)
+    before = written()
+
+    with pytest.raises(PlanConflict, match="send_message is disabled on “draft”") as refused:
+        apply(document)
+
+    assert refused.value.facts["errors"][0]["pointer"] == "/workflow/segments/0/rule"
+    assert written() == before
+    row.delete()
+    assert apply(document).created
 
 
 @pytest.mark.django_db(transaction=True)

@@ -399,6 +399,18 @@ def test_another_owner_or_deputy_loosens(key: str) -> None:
     assert changed(put(W, key, "somebody")) == [("looser", f"workflow.{key}")]
 
 
+def test_a_restricted_segments_rule_counts_without_a_rollout_too() -> None:
+    document = base()
+    put(W, "segments", 1, "rule", True)(document)
+    put(W, "hold_s", 90)(document)
+    held = {"eu-customers": "send_message is disabled on “draft” for “eu-customers”"}
+
+    (found,) = plan_changes(read(base()), read(document), [], held)
+
+    assert (found.direction, found.where) == ("looser", "workflow.segments[eu-customers].rule")
+    assert found.sentence.endswith(f"; {held['eu-customers']}.")
+
+
 def test_the_next_rollouts_section_is_free() -> None:
     def edit(document: dict[str, Any]) -> None:
         document[R] |= {"slug": "the-next-one", "candidate": "2026.12.1", "triggers": []}
