@@ -219,6 +219,7 @@ class _Reaches:
     by_segment: dict[str, dict[str, int]]
     totals: dict[str, int]
     planned: dict[str, int | None]
+    rules: dict[str, object]
     people: dict[str, int | None]
     names: dict[str, str]
     per_min: dict[str, float]
@@ -242,6 +243,7 @@ class _Reaches:
             by_segment=by_segment,
             totals={slug: sum(counted.get(pk, {}).values()) for pk, slug in paths.items()},
             planned={segment.slug: segment.tasks_per_day for segment in segments},
+            rules={segment.slug: segment.rule for segment in segments},
             people={segment.slug: segment.people for segment in segments},
             names={segment.slug: segment.name for segment in segments},
             per_min={slug: flows[pk].tasks_per_min for pk, slug in paths.items()},
@@ -250,7 +252,11 @@ class _Reaches:
     def reach(self, exposed: ExposedSet) -> Reach:
         shares = {
             path: policy.task_share(
-                exposed, measured=self.by_segment[path], total=total, planned=self.planned
+                exposed,
+                measured=self.by_segment[path],
+                total=total,
+                planned=self.planned,
+                rules=self.rules,
             )
             for path, total in self.totals.items()
         }

@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final, Literal
 
-from rollout_console.rollouts.ladder import ExposedSet, NextRung
+from rollout_console.rollouts.ladder import ExposedSet, NextRung, tasks_in_all
 from rollout_console.rollouts.states import RolloutState
 
 # Above this part (0-1) of the path's tasks a stage takes two approvers.
@@ -175,6 +175,7 @@ def task_share(
     measured: Mapping[str, int],
     total: int,
     planned: Mapping[str, int | None],
+    rules: Mapping[str, object],
 ) -> TaskShare:
     """Return which part of a path's tasks an exposed set reaches.
 
@@ -183,6 +184,7 @@ def task_share(
         measured: tasks by segment in the window that was measured, whatever they were served.
         total: all tasks in that window, those of no segment included.
         planned: the plan's tasks a day by segment, of every segment; None where it says none.
+        rules: the segments' rules.
 
     Traffic counts where each of the segments had a task in it; else the plan's figures do, and
     without those nothing is known.
@@ -190,8 +192,9 @@ def task_share(
     if total > 0 and all(measured.get(segment) for segment in exposed):
         return TaskShare(_part(exposed, measured, total), "measured")
     sizes = {segment: size for segment, size in planned.items() if size is not None}
-    if len(sizes) == len(planned) and sum(sizes.values()) > 0 and set(exposed) <= set(sizes):
-        return TaskShare(_part(exposed, sizes, sum(sizes.values())), "planned")
+    whole = tasks_in_all(sizes, rules)
+    if len(sizes) == len(planned) and whole > 0 and set(exposed) <= set(sizes):
+        return TaskShare(_part(exposed, sizes, whole), "planned")
     return TaskShare(None, "unknown")
 
 

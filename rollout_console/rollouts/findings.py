@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from rollout_console.rollouts.ladder import tasks_in_all
 from rollout_console.rollouts.plan_guards import FALLBACK_MODES
 
 # A gap is to be closed before the first exposure; advice makes the plan better.
@@ -142,7 +143,9 @@ def _first_stage(plan: _Document, measured: Mapping[str, float]) -> Iterator[Fin
     if paths and all(by_path):
         whole, source = sum(by_path), "as measured"
     else:
-        whole, source = sum(tasks or 0.0 for tasks in planned.values()), "by the plan's estimates"
+        sizes = {slug: tasks for slug, tasks in planned.items() if tasks is not None}
+        rules = {slug: segment.get("rule") for slug, segment in plan.segments.items()}
+        whole, source = tasks_in_all(sizes, rules), "by the plan's estimates"
     if exposed <= whole * most:
         return
     part = f"{exposed / whole:.0%}".replace("%", " %") if whole else "all"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from rollout_console.rollouts.errors import PlanConflict, PlanInForce
-from rollout_console.rollouts.models import PlanVersion, Rollout
+from rollout_console.rollouts.models import PlanVersion, Rollout, RouteRestriction
 from rollout_console.rollouts.plan_change import Change, Direction, Standing, plan_changes
 from rollout_console.rollouts.plan_diff import diff_pointer
 from rollout_console.rollouts.plan_schema import plan_read
@@ -15,7 +15,8 @@ def effects_of(plan: Plan, latest: PlanVersion | None, rollouts: Iterable[Rollou
     """Return what `plan` tightens and loosens under rollouts in force.
 
     Raises:
-        PlanConflict: it reuses the slug of a closed rollout.
+        PlanConflict: it reuses the slug of a closed rollout, or moves an action route's
+            restriction where no rollout is in force to approve it under.
         PlanInForce: it changes what a rollout in force stands on for good.
     """
     standing = []
@@ -31,11 +32,19 @@ def effects_of(plan: Plan, latest: PlanVersion | None, rollouts: Iterable[Rollou
             standing.append(Standing(rollout.slug, reached, stored.rollout))
             states.append(f"{rollout.slug} is {rollout.state}")
     before, _ = plan_read(latest.document) if latest is not None else (None, [])
-    if before is None:
+    if latest is None or before is None:
         return []
-    changes = plan_changes(before, plan, standing)
+    changes = plan_changes(before, plan, standing, _restricted(latest))
+    if changes and not standing:
+        raise PlanConflict(
+            f"{changes[0].sentence} Enable it first, or keep the rule.",
+            errors=[
+                {"pointer": diff_pointer(latest.document, each.where), "detail": each.sentence}
+                for each in changes
+            ],
+        )
     refused = [change for change in changes if change.direction is Direction.REFUSED]
-    if refused and latest is not None:
+    if refused:
         raise PlanInForce(
             f"While {' and '.join(states)}, a plan keeps "
             f"{', '.join(change.sentence for change in refused)} as they are. Roll back or "
@@ -49,6 +58,16 @@ def effects_of(plan: Plan, latest: PlanVersion | None, rollouts: Iterable[Rollou
             ],
         )
     return changes
+
+
+def _restricted(latest: PlanVersion) -> dict[str, str]:
+    """Return by segment which action routes are held tighter for it."""
+    rows = RouteRestriction.objects.filter(segment__workflow=latest.workflow_id)
+    found: dict[str, list[str]] = {}
+    for row in rows.select_related("action_route", "path", "segment").order_by("pk"):
+        assert row.segment is not None
+        found.setdefault(row.segment.slug, []).append(row.words)
+    return {segment: ", ".join(words) for segment, words in found.items()}
 
 
 def _closed_check(plan: Plan, rollout: Rollout, stored: Plan) -> None:

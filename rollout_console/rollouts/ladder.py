@@ -6,8 +6,10 @@ An exposed set maps segment slugs to the share (0-1] of their units that is expo
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TypeVar
 
 ExposedSet = Mapping[str, Decimal]
+T = TypeVar("T", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,16 @@ def next_rung(*, stage: int, exposed: ExposedSet, stages: Sequence[ExposedSet]) 
 def is_subset(part: ExposedSet, whole: ExposedSet) -> bool:
     """Whether everybody whom `part` exposes is exposed by `whole` too."""
     return all(share <= whole.get(segment, Decimal(0)) for segment, share in part.items())
+
+
+def tasks_in_all(sizes: Mapping[str, T], rules: Mapping[str, object]) -> T | int:
+    """Return how many tasks there are, from the segments' sizes and their rules.
+
+    Segments overlap: one whose rule is `true` is everybody, and its size the whole. Without one
+    their sum is the nearest that is known.
+    """
+    whole = [size for segment, size in sizes.items() if rules.get(segment) is True]
+    return min(whole) if whole else sum(sizes.values())
 
 
 def cut(target: ExposedSet, limit: ExposedSet) -> dict[str, Decimal]:

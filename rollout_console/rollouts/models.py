@@ -313,6 +313,13 @@ class RouteRestriction(models.Model):
     def __str__(self) -> str:
         return f"{self.action_route_id} {self.state}"
 
+    @property
+    def words(self) -> str:
+        """What is held where; reads route, path and segment, so select them with it."""
+        held = "is disabled" if self.state == RouteState.DENY else "asks for approval"
+        of = "" if self.segment is None else f" for “{self.segment.slug}”"
+        return f"{self.action_route.slug} {held} on “{self.path.slug}”{of}"
+
 
 class Confirmation(models.Model):
     """One person's half of a step that needs two; void when the version moves or it expires.

@@ -66,15 +66,26 @@ class Standing:
     rollout: RolloutPlan
 
 
-def plan_changes(before: Plan, after: Plan, standing: Sequence[Standing]) -> list[Change]:
-    """Return what `after` changes under the rollouts in force; nothing where there are none."""
+def plan_changes(
+    before: Plan,
+    after: Plan,
+    standing: Sequence[Standing],
+    restricted: Mapping[str, str] | None = None,
+) -> list[Change]:
+    """Return what `after` changes under the rollouts in force.
+
+    `restricted` says by segment which action route is held tighter for it. That outlives every
+    rollout, so a change of its rule counts where none is in force too; nothing else does then.
+    """
+    segments = _segments(before, after, standing, restricted or {})
     if not standing:
-        return []
+        return list(segments)
     return [
+        *_owners(before, after),
         *_clock(before, after),
         *_escalation(before, after),
         *_paths(before, after, standing),
-        *_segments(before, after, standing),
+        *segments,
         *_routes(before, after),
         *_rollouts(after, standing),
     ]
@@ -119,6 +130,16 @@ def _number(
 def _ranked(where: str, what: str, old: str, new: str, rank: Mapping[str, int]) -> Iterator[Change]:
     if old != new:
         yield _either(rank[new] > rank[old], where, f"{what} changes from {old} to {new}.")
+
+
+def _owners(before: Plan, after: Plan) -> Iterator[Change]:
+    """Yield another owner or deputy: with the name go the rights."""
+    for key, old, new in (
+        ("owner", before.owner, after.owner),
+        ("deputy", before.deputy, after.deputy),
+    ):
+        if old != new:
+            yield _looser(f"workflow.{key}", f"The {key} changes from {old} to {new}.")
 
 
 def _clock(before: Plan, after: Plan) -> Iterator[Change]:
@@ -228,7 +249,9 @@ def _safer(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return all(key in given and given[key] <= value for key, value in settings.items())
 
 
-def _segments(before: Plan, after: Plan, standing: Sequence[Standing]) -> Iterator[Change]:
+def _segments(
+    before: Plan, after: Plan, standing: Sequence[Standing], restricted: Mapping[str, str]
+) -> Iterator[Change]:
     """Yield changed rules. Of whom a stage has reached, nobody may be swapped for another."""
     reached: set[str] = set()
     named: set[str] = set()
@@ -240,19 +263,21 @@ def _segments(before: Plan, after: Plan, standing: Sequence[Standing]) -> Iterat
                 reached |= slugs
     rules = {segment.slug: segment.rule for segment in after.segments}
     for segment in before.segments:
-        if segment.slug not in named:
+        if segment.slug not in named and segment.slug not in restricted:
             continue
         where = f"workflow.segments[{segment.slug}]"
         if segment.slug not in rules:
-            yield _refused(where, f"the segment “{segment.slug}”")
+            # A restricted one that no stage names is refused where it would be removed.
+            if segment.slug in named:
+                yield _refused(where, f"the segment “{segment.slug}”")
         elif digest(rules[segment.slug]) != digest(segment.rule):
             if segment.slug in reached:
                 yield _refused(f"{where}.rule", f"the rule of segment “{segment.slug}”")
             else:
-                yield _looser(
-                    f"{where}.rule",
-                    f"The rule of segment “{segment.slug}” changes, and with it who is in it.",
-                )
+                sentence = f"The rule of segment “{segment.slug}” changes, and with it who is in it"
+                if segment.slug in restricted:
+                    sentence += f"; {restricted[segment.slug]}"
+                yield _looser(f"{where}.rule", f"{sentence}.")
 
 
 class _Named(Protocol):

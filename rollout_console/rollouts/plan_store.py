@@ -1,20 +1,24 @@
 """Writes a sound plan's catalogue: workflow, paths, segments, action routes. Checks no rights."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db.models import Model, ProtectedError, QuerySet
 
-from rollout_console.catalog.models import ActionRoute, Person, Segment, Workflow, WorkflowPath
+from rollout_console.catalog.models import Person, Segment, Workflow, WorkflowPath
 from rollout_console.rollouts.errors import PlanConflict
+from rollout_console.rollouts.models import RouteRestriction
 from rollout_console.rollouts.plan_types import Plan
+
+M = TypeVar("M", bound=Model)
 
 
 def workflow_store(plan: Plan, *, people: dict[str, Person], now: datetime) -> Workflow:
     """Create or update the workflow itself."""
-    workflow, _ = Workflow.objects.update_or_create(
-        slug=plan.slug,
-        defaults={
+    return _row_store(
+        Workflow.objects.all(),
+        plan.slug,
+        {
             "name": plan.name,
             "owner": people[plan.owner],
             "deputy": people[plan.deputy],
@@ -22,26 +26,17 @@ def workflow_store(plan: Plan, *, people: dict[str, Person], now: datetime) -> W
             "discovery": plan.discovery,
             "hold_s": plan.hold_s,
         },
-        create_defaults={
-            "name": plan.name,
-            "owner": people[plan.owner],
-            "deputy": people[plan.deputy],
-            "escalation": plan.escalation,
-            "discovery": plan.discovery,
-            "hold_s": plan.hold_s,
-            "created_at": now,
-        },
+        created_at=now,
     )
-    return workflow
 
 
 def paths_store(workflow: Workflow, plan: Plan) -> dict[str, WorkflowPath]:
     """Create or update the paths; return them by slug."""
     return {
-        path.slug: WorkflowPath.objects.update_or_create(
-            workflow=workflow,
-            slug=path.slug,
-            defaults={
+        path.slug: _row_store(
+            workflow.paths.all(),
+            path.slug,
+            {
                 "name": path.name,
                 "sensitivity": path.sensitivity,
                 "no_ai_mode": path.no_ai_mode,
@@ -50,7 +45,8 @@ def paths_store(workflow: Workflow, plan: Plan) -> dict[str, WorkflowPath]:
                 "review": path.review,
                 "fallbacks": path.fallbacks,
             },
-        )[0]
+            workflow=workflow,
+        )
         for path in plan.paths
     }
 
@@ -60,10 +56,10 @@ def segments_store(
 ) -> dict[str, Segment]:
     """Create or update the segments; return them by slug."""
     return {
-        segment.slug: Segment.objects.update_or_create(
-            workflow=workflow,
-            slug=segment.slug,
-            defaults={
+        segment.slug: _row_store(
+            workflow.segments.all(),
+            segment.slug,
+            {
                 "name": segment.name,
                 "kind": segment.kind,
                 "rule": segment.rule,
@@ -71,7 +67,8 @@ def segments_store(
                 "tasks_per_day": segment.tasks_per_day,
                 "people": segment.people,
             },
-        )[0]
+            workflow=workflow,
+        )
         for segment in plan.segments
     }
 
@@ -79,10 +76,10 @@ def segments_store(
 def action_routes_store(workflow: Workflow, plan: Plan) -> None:
     """Create or update the action routes."""
     for route in plan.action_routes:
-        ActionRoute.objects.update_or_create(
-            workflow=workflow,
-            slug=route.slug,
-            defaults={
+        _row_store(
+            workflow.action_routes.all(),
+            route.slug,
+            {
                 "scope": route.scope,
                 "effect": route.effect,
                 "risk": route.risk,
@@ -91,7 +88,24 @@ def action_routes_store(workflow: Workflow, plan: Plan) -> None:
                 "role": route.role,
                 "default": route.default,
             },
+            workflow=workflow,
         )
+
+
+def _row_store(rows: QuerySet[M], slug: str, fields: dict[str, Any], **once: Any) -> M:
+    """Create a row, `once` with it, or update it.
+
+    `update_or_create` would lock it for update, and so wait for whoever only refers to it: the
+    watch does, and holds the guards that the plan asks for next.
+    """
+    row, created = rows.get_or_create(slug=slug, defaults={**fields, **once})
+    if created:
+        return row
+    row = rows.select_for_update(no_key=True).get(pk=row.pk)
+    for name, value in fields.items():
+        setattr(row, name, value)
+    row.save(update_fields=list(fields))
+    return row
 
 
 def dropped_remove(workflow: Workflow, plan: Plan, before: dict[str, Any]) -> None:
@@ -101,7 +115,7 @@ def dropped_remove(workflow: Workflow, plan: Plan, before: dict[str, Any]) -> No
     have let go of a segment just now.
 
     Raises:
-        PlanConflict: it holds data, or a rollout used it.
+        PlanConflict: it holds data, a rollout used it, or containment restricts it.
     """
     stated = before.get("workflow", {})
     kept: dict[str, set[str]] = {
@@ -122,6 +136,7 @@ def dropped_remove(workflow: Workflow, plan: Plan, before: dict[str, Any]) -> No
 
 
 def _remove(rows: QuerySet[Model], key: str, noun: str, slug: str) -> None:
+    _restrictions_check(rows, key, noun, slug)
     sentence = (
         f"The {noun} “{slug}” was in use and cannot leave the plan: "
         "its history stays readable. Keep it in the file."
@@ -134,3 +149,13 @@ def _remove(rows: QuerySet[Model], key: str, noun: str, slug: str) -> None:
         rows.delete()
     except ProtectedError as error:
         raise PlanConflict(sentence, errors=errors) from error
+
+
+def _restrictions_check(rows: QuerySet[Model], key: str, noun: str, slug: str) -> None:
+    """Refuse to drop what an action route is held tighter on: only enabling ends that."""
+    held = RouteRestriction.objects.filter(**{f"{key.removesuffix('s')}__in": rows})
+    first = held.select_related("action_route", "path", "segment").order_by("pk").first()
+    if first is None:
+        return
+    sentence = f"The {noun} “{slug}” cannot leave the plan: {first.words}; enable it first."
+    raise PlanConflict(sentence, errors=[{"pointer": f"/workflow/{key}", "detail": sentence}])

@@ -15,6 +15,7 @@ from rollout_console.rollouts.findings import (
     TRIGGERS,
     Finding,
 )
+from rollout_console.rollouts.ladder import tasks_in_all
 from rollout_console.rollouts.plan_guards import GuardPlan
 from rollout_console.rollouts.plan_schema import HOLD_WITH_ROUTES_S
 from rollout_console.rollouts.plan_types import PathPlan, Plan, RolloutPlan
@@ -224,12 +225,12 @@ def _first_part(
             part = sum(tasks * share for tasks, share in seen) / traffic.tasks
             return part, f"measured over {traffic.tasks:,} tasks"
     stated = {segment.slug: segment.tasks_per_day for segment in plan.segments}
-    sizes = [size for size in stated.values() if size is not None]
-    whole = sum(sizes)
+    sizes = {slug: size for slug, size in stated.items() if size is not None}
+    whole = tasks_in_all(sizes, {segment.slug: segment.rule for segment in plan.segments})
     if len(sizes) < len(stated) or not whole:
         return None, ""
     part = sum((stated[slug] or 0) * float(share) for slug, share in first) / whole
-    return part, "stated in the plan"
+    return min(1.0, part), "stated in the plan"
 
 
 # --- Guards ---

@@ -2,7 +2,7 @@
 rights."""
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -14,9 +14,10 @@ from rollout_console.catalog.models import Release, Segment, Workflow, WorkflowP
 from rollout_console.core import outbox
 from rollout_console.rollouts.errors import PlanConflict, PlanInForce
 from rollout_console.rollouts.models import PlanVersion, Rollout, RolloutPath, Stage, StageSegment
+from rollout_console.rollouts.plan_schema import plan_read
 from rollout_console.rollouts.plan_types import RolloutPlan
 from rollout_console.rollouts.releases import release_named
-from rollout_console.rollouts.states import EXPOSING, RolloutState
+from rollout_console.rollouts.states import EXPOSING, FINAL, RolloutState
 from signals.alerts.models import Alert, AlertState
 from signals.guards.services import guards_arm, guards_define
 
@@ -96,6 +97,33 @@ def _rollout_revise(
         )
     rollout.stages.filter(position__gt=reached).delete()
     _stages_create(rollout, told, segments, beyond=reached)
+    _guards_revise(rollout, told, paths=[paths[slug] for slug in told.paths], now=now)
+    rollout_tell(rollout, {"version": rollout.version, "state": str(rollout.state)}, now=now)
+
+
+def sensitivities_follow(rollouts: Iterable[Rollout], *, moved: Set[int], now: datetime) -> None:
+    """Give rollouts beside the plan's own the guards that their paths ask for by now.
+
+    `moved` are ids of paths that became sensitive, or no longer are. A draft's guards go with
+    them: it may be made ready without another plan.
+    """
+    for rollout in rollouts:
+        if not moved or RolloutState(rollout.state) in FINAL:
+            continue
+        paths = [row.path for row in rollout.rollout_paths.select_related("path").order_by("pk")]
+        stored, _ = plan_read(rollout.plan.document)
+        if stored is None or stored.rollout is None or moved.isdisjoint(path.pk for path in paths):
+            continue
+        rollout.version += 1
+        rollout.save(update_fields=["version"])
+        _guards_revise(rollout, stored.rollout, paths=paths, now=now)
+        rollout_tell(rollout, {"version": rollout.version, "state": str(rollout.state)}, now=now)
+
+
+def _guards_revise(
+    rollout: Rollout, told: RolloutPlan, *, paths: Sequence[WorkflowPath], now: datetime
+) -> None:
+    """Make a rollout's guards those of a plan; one whose alert waits stays as it is."""
     waiting = Alert.objects.filter(rollout=rollout.slug).exclude(state=AlertState.RESOLVED)
     watched = waiting.filter(guard__retired_at=None)
     before = dict(watched.values_list("guard_id", "guard__slug"))
@@ -103,7 +131,7 @@ def _rollout_revise(
         workflow=rollout.workflow,
         rollout_slug=rollout.slug,
         candidate=rollout.candidate,
-        paths=[paths[slug] for slug in told.paths],
+        paths=paths,
         document=_guards_document(told),
         now=now,
     )
@@ -118,10 +146,9 @@ def _rollout_revise(
                 for slug in retired
             ],
         )
-    if exposing:
+    if RolloutState(rollout.state) in EXPOSING:
         # A guard that is new watches from now on; the others went on by themselves.
         guards_arm(rollout_slug=rollout.slug, now=now)
-    rollout_tell(rollout, {"version": rollout.version, "state": str(rollout.state)}, now=now)
 
 
 def _stages_create(

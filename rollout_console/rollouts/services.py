@@ -36,8 +36,10 @@ from rollout_console.rollouts.plan_yaml import PlanUnreadable, yaml_dump, yaml_l
 from rollout_console.rollouts.releases import release_register, release_store
 from rollout_console.rollouts.states import MoveNotAllowed, RolloutState, next_move
 
-# The workflow's own: who is told when, which no rollout's version stands for.
-NOT_OF_ROLLOUTS: Final = frozenset({"workflow.hold_s", "workflow.escalation"})
+# The workflow's own: whose it is and who is told when, which no rollout's version stands for.
+NOT_OF_ROLLOUTS: Final = frozenset(
+    {"workflow.owner", "workflow.deputy", "workflow.hold_s", "workflow.escalation"}
+)
 
 __all__ = ["PlanResult", "plan_apply", "release_register", "rollout_ready"]
 
@@ -324,6 +326,7 @@ def _store(
 ) -> PlanVersion:
     plan, latest = told.plan, told.latest
     workflow = plan_store.workflow_store(plan, people=told.people, now=now)
+    sensitivities = dict(workflow.paths.values_list("slug", "sensitivity"))
     paths = plan_store.paths_store(workflow, plan)
     segments = plan_store.segments_store(workflow, plan, people=told.people)
     plan_store.action_routes_store(workflow, plan)
@@ -369,6 +372,19 @@ def _store(
             principal=principal,
             now=now,
         )
+    rollout_store.sensitivities_follow(
+        [
+            rollout
+            for slug, rollout in told.standing.items()
+            if plan.rollout is None or plan.rollout.slug != slug
+        ],
+        moved={
+            path.pk
+            for slug, path in paths.items()
+            if sensitivities.get(slug, path.sensitivity) != path.sensitivity
+        },
+        now=now,
+    )
     plan_store.dropped_remove(workflow, plan, latest.document if latest else {})
     if applied_by is None:
         change_void(

@@ -84,9 +84,9 @@ def guards_define(
     bakes = [int(stage["bake_s"]) for stage in plan.get("stages", [])]
     current = {
         guard.slug: guard
-        for guard in Guard.objects.select_for_update(no_key=True).filter(
-            rollout=rollout_slug, retired_at=None
-        )
+        for guard in Guard.objects.select_for_update(no_key=True)
+        .filter(rollout=rollout_slug, retired_at=None)
+        .order_by("pk")
     }
     newest: dict[str, int] = {}
     for slug, version in Guard.objects.filter(rollout=rollout_slug).values_list("slug", "version"):
@@ -148,10 +148,14 @@ def criteria_restart(*, rollout_slug: str, now: datetime) -> int:
     ).update(evidence_from=now)
 
 
+@transaction.atomic
 def guards_disarm(*, rollout_slug: str, now: datetime) -> int:
     """Stop watching; the last verdicts stay as what was known then."""
     del now  # Every service takes it; disarming keeps no time of its own.
-    return Guard.objects.filter(rollout=rollout_slug, armed=True).update(armed=False)
+    guards = Guard.objects.filter(rollout=rollout_slug, armed=True)
+    # Locked in the order that everybody locks them in; an update alone has none.
+    locked = guards.select_for_update(no_key=True).order_by("pk")
+    return guards.filter(pk__in=list(locked.values_list("pk", flat=True))).update(armed=False)
 
 
 def guard_evidence_restart(*, guard_id: int, now: datetime) -> None:
@@ -236,7 +240,14 @@ def _critical_caps(
     """Yield the trigger that a sensitive path has whether or not its plan names one."""
     triggers = plan.get("triggers", [])
     taken = {item["slug"] for item in [*plan.get("criteria", []), *triggers]}
-    watched = {item.get("path") for item in triggers if item["signal"] == CRITICAL}
+    # One that watches a part of the path, or only tells, is not in the cap's place.
+    watched = {
+        item.get("path")
+        for item in triggers
+        if item["signal"] == CRITICAL
+        and item.get("segment") is None
+        and (item.get("response") or {}).get("kind", "alert") != "alert"
+    }
     for path in paths:
         slug = f"critical-{path.slug}"[:80]
         if path.sensitivity != Sensitivity.SENSITIVE or watched & {path.slug, None}:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
 
@@ -299,6 +300,15 @@ def test_arming_forgets_what_an_earlier_arming_said(live: Rollout, path: Workflo
     assert verdict("quality-low").verdict == "watching"
     # Arming again moves nothing.
     assert guards_arm(rollout_slug=live.slug, now=now + timedelta(seconds=9)) == 0
+
+
+def test_disarming_locks_guards_in_the_order_of_everybody_else(live: Rollout) -> None:
+    with CaptureQueriesContext(connection) as asked:
+        assert guards_disarm(rollout_slug=live.slug, now=timezone.now()) == 5
+
+    (lock,) = [each["sql"] for each in asked if "FOR NO KEY UPDATE" in each["sql"]]
+    assert lock.endswith("ORDER BY 1 ASC FOR NO KEY UPDATE")
+    assert not Guard.objects.filter(armed=True).exists()
 
 
 def test_rows_and_cells_before_anything_is_known() -> None:

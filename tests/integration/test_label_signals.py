@@ -433,11 +433,18 @@ def test_a_sensitive_path_has_that_cap_though_its_plan_names_none() -> None:
     [guard] = Guard.objects.filter(signal="critical_failures")
     assert (guard.slug, guard.compare, guard.limit) == ("critical-draft", "hard_cap", 0)
     assert (guard.kind, guard.severity) == ("trigger", "critical")
-    named = triggers(mine={"signal": "critical_failures", "limit": 0})
-    document["rollout"]["triggers"] = named
-    guards_define(document=document, **define)
-    current = Guard.objects.filter(signal="critical_failures", retired_at=None)
-    assert [each.slug for each in current] == ["mine"]
+    current = Guard.objects.filter(signal="critical_failures", retired_at=None).order_by("pk")
+    mine = {"signal": "critical_failures", "limit": 0}
+    answer = {"kind": "recommend", "action": "rollback"}
+    for kept, fields in (
+        # Neither a trigger that only tells nor one of a segment stands in its place.
+        (["critical-draft", "mine"], {}),
+        (["critical-draft", "mine"], {"segment": "internal-ops", "response": answer}),
+        (["mine"], {"response": answer}),
+    ):
+        document["rollout"]["triggers"] = triggers(mine={**mine, **fields})
+        guards_define(document=document, **define)
+        assert [each.slug for each in current.all()] == kept
 
 
 def test_on_a_normal_path_the_plans_limit_holds(live: Rollout, reports: Reports) -> None:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from approvals.authority.matrix import Role, Scope
 from approvals.authority.principals import NotAllowed, token_principal
 from rollout_console.audit.models import AuditEntry
-from rollout_console.catalog.models import ActionRoute, Person, Workflow, WorkflowPath
+from rollout_console.catalog.models import ActionRoute, Person, Segment, Workflow, WorkflowPath
 from rollout_console.containment.lifecycle import plan_apply_and_publish
 from rollout_console.containment.plan_changes import plan_change_decide_and_publish
 from rollout_console.core.errors import DomainError, InvalidInput, NotFound
@@ -27,7 +27,7 @@ from rollout_console.rollouts.errors import (
     PlanConflict,
     PlanInForce,
 )
-from rollout_console.rollouts.models import PlanChange, PlanVersion, Rollout
+from rollout_console.rollouts.models import PlanChange, PlanVersion, Rollout, RouteRestriction
 from rollout_console.rollouts.services import PlanResult
 from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
@@ -44,6 +44,11 @@ FORCE = [RolloutState.READY, RolloutState.LIVE, RolloutState.PAUSED]
 
 def route_allowed(document: dict[str, Any]) -> None:
     document["workflow"]["action_routes"][0]["default"] = "allow"
+
+
+def owner_other(document: dict[str, Any]) -> None:
+    person("someone")
+    document["workflow"]["owner"] = "someone"
 
 
 def trigger_gone(document: dict[str, Any]) -> None:
@@ -105,7 +110,9 @@ def audited(action: str) -> int:
     return AuditEntry.objects.filter(action=action).count()
 
 
-@pytest.mark.parametrize("edit", [route_allowed, trigger_gone, share_larger, limit_raised_in_next])
+@pytest.mark.parametrize(
+    "edit", [route_allowed, owner_other, trigger_gone, share_larger, limit_raised_in_next]
+)
 @pytest.mark.parametrize("state", FORCE)
 def test_what_loosens_waits_and_moves_nothing(edit: Edit, state: RolloutState) -> None:
     rollout_at(state)
@@ -223,6 +230,61 @@ def test_a_ready_rollouts_added_guard_waits_for_going_live() -> None:
     apply(tighten)
 
     assert not Guard.objects.filter(armed=True).exists()
+
+
+@pytest.mark.parametrize("state", FORCE)
+def test_a_path_that_becomes_sensitive_caps_every_rollout_on_it(state: RolloutState) -> None:
+    """The plan's own section is the next rollout's already."""
+    rollout = rollout_at(state)
+    guards = set(Guard.objects.values_list("pk", flat=True))
+
+    def next_one(document: dict[str, Any]) -> None:
+        document["rollout"] |= {"slug": "the-next-one", "candidate": "2026.12.1"}
+
+    def sensitive(document: dict[str, Any]) -> None:
+        next_one(document)
+        document["workflow"]["paths"][0]["sensitivity"] = "sensitive"
+        document["workflow"]["paths"][0]["fallbacks"]["manual"] = {}
+
+    apply(next_one)
+    plan, version = rollout.plan_id, rollout.version
+    assert apply(sensitive).created
+
+    cap = Guard.objects.get(rollout=rollout.slug, signal="critical_failures")
+    assert (cap.slug, cap.compare, cap.limit) == ("critical-draft", "hard_cap", 0)
+    assert cap.armed is (state is not RolloutState.READY)
+    # What watched before goes on.
+    assert not Guard.objects.filter(pk__in=guards).exclude(retired_at=None).exists()
+    rollout.refresh_from_db()
+    assert (rollout.version, rollout.plan_id) == (version + 1, plan)
+
+
+def test_a_restricted_segments_rule_waits_though_no_stage_names_it() -> None:
+    document = plan_document()
+    document["workflow"]["segments"].append(
+        {**document["workflow"]["segments"][1], "slug": "us-customers", "name": "US customers"}
+    )
+    rollout = rollout_at(RolloutState.LIVE, document=document)
+    RouteRestriction.objects.create(
+        path=WorkflowPath.objects.get(),
+        segment=Segment.objects.get(slug="us-customers"),
+        action_route=ActionRoute.objects.get(),
+        state="ask",
+        since=timezone.now(),
+    )
+
+    def edit(plan: dict[str, Any]) -> None:
+        segment = {**document["workflow"]["segments"][2], "rule": True}
+        plan["workflow"]["segments"].append(segment)
+
+    result = apply(edit)
+
+    assert result.loosens == [
+        "The rule of segment “us-customers” changes, and with it who is in it; "
+        "send_message asks for approval on “draft” for “us-customers”."
+    ]
+    assert rollout.in_force
+    assert Segment.objects.get(slug="us-customers").rule is not True
 
 
 def test_a_trigger_with_a_waiting_alert_keeps_its_definition() -> None:

@@ -1,14 +1,17 @@
 import copy
+import threading
 from typing import Any
 
 import pytest
+from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from approvals.authority.matrix import Role, Scope
 from approvals.authority.principals import SYSTEM, NotAllowed, Principal
 from rollout_console.audit.models import AuditEntry
-from rollout_console.catalog.models import Release, Segment, Workflow, WorkflowPath
+from rollout_console.catalog.models import ActionRoute, Release, Segment, Workflow, WorkflowPath
 from rollout_console.containment.lifecycle import plan_apply_and_publish
+from rollout_console.containment.targets import Press
 from rollout_console.core.models import OutboxEvent
 from rollout_console.exposure.models import ExposureVersion
 from rollout_console.rollouts.errors import (
@@ -18,13 +21,14 @@ from rollout_console.rollouts.errors import (
     ReleaseDiffers,
     RolloutInForce,
 )
-from rollout_console.rollouts.models import PlanVersion, Rollout
+from rollout_console.rollouts.models import PlanVersion, Rollout, RouteRestriction
 from rollout_console.rollouts.plan_yaml import yaml_dump, yaml_load
 from rollout_console.rollouts.releases import release_register
 from rollout_console.rollouts.services import PlanResult, rollout_ready
 from rollout_console.rollouts.states import RolloutState
+from signals.alerts.models import Alert
 from signals.guards.models import Guard
-from tests.factories import people, person, principal, rollout_at, token
+from tests.factories import contain, people, person, principal, rollout_at, token
 from tests.plans import plan_document
 
 pytestmark = pytest.mark.django_db
@@ -238,17 +242,16 @@ def test_what_is_in_force_keeps_what_it_stands_on(change: Any, state: RolloutSta
     assert written() == before
 
 
-def test_people_and_a_shorter_clock_may_change_under_a_live_rollout() -> None:
+def test_names_and_a_shorter_clock_may_change_under_a_live_rollout() -> None:
     live = rollout_at(RolloutState.LIVE)
-    person("someone")
     document = plan_document()
-    document["workflow"]["owner"] = "someone"
+    document["workflow"]["name"] = "Replies"
     document["workflow"]["hold_s"] = 30
 
     apply(document)
 
     workflow = Workflow.objects.get()
-    assert (workflow.owner.username, workflow.hold_s) == ("someone", 30)
+    assert (workflow.name, workflow.hold_s) == ("Replies", 30)
     version = live.version
     live.refresh_from_db()
     assert (live.version, live.state) == (version, "live")
@@ -318,6 +321,112 @@ def test_a_segment_that_no_draft_needs_any_more_goes() -> None:
     apply(document)
 
     assert Segment.objects.get().slug == "internal-ops"
+
+
+# --- Restrictions outlive rollouts and plans ---
+
+
+def restricted(segment: str) -> RouteRestriction:
+    """Return the restriction that containment left on a path after its rollout was rolled back."""
+    rollout = rollout_at(RolloutState.LIVE)
+    press = Press(action_route="send_message", segments=(segment,))
+    contain(rollout, "disable_action", press=press)
+    contain(rollout, "rollback")
+    return RouteRestriction.objects.get()
+
+
+def drop_route(document: dict[str, Any]) -> None:
+    del document["workflow"]["action_routes"]
+
+
+def drop_segment(document: dict[str, Any]) -> None:
+    document["workflow"]["segments"].pop()
+    document["rollout"]["stages"].pop()
+
+
+@pytest.mark.parametrize(
+    ("drop", "refusal"),
+    [
+        (drop_route, "action route “send_message” cannot leave the plan"),
+        (change_path_slug, "path “draft” cannot leave the plan"),
+        (drop_segment, "segment “eu-customers” cannot leave the plan"),
+    ],
+)
+def test_what_a_restriction_names_stays_in_the_plan(drop: Any, refusal: str) -> None:
+    restricted("eu-customers")
+    document = plan_document(slug="the-next-one", candidate="2026.12.1")
+    drop(document)
+    before = written()
+
+    held = "send_message is disabled on “draft” for “eu-customers”; enable it first"
+    with pytest.raises(PlanConflict, match=f"{refusal}: {held}"):
+        apply(document)
+
+    assert written() == before
+    assert RouteRestriction.objects.exists()
+
+
+def test_a_restricted_segment_keeps_its_rule_where_nobody_can_approve_another() -> None:
+    row = restricted("internal-ops")
+    document = plan_document(slug="the-next-one", candidate="2026.12.1")
+    change_rule(document)
+    before = written()
+
+    with pytest.raises(PlanConflict, match="send_message is disabled on “draft”") as refused:
+        apply(document)
+
+    assert refused.value.facts["errors"][0]["pointer"] == "/workflow/segments/0/rule"
+    assert written() == before
+    row.delete()
+    assert apply(document).created
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_plan_waits_for_nobody_who_only_refers_to_its_rows() -> None:
+    """The watch refers to them while it holds the guards that a plan asks for."""
+    rollout = rollout_at(RolloutState.DRAFT)
+    refers, done = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        now = timezone.now()
+        with transaction.atomic(), connection.cursor() as cursor:
+            for segment in Segment.objects.all():
+                RouteRestriction.objects.create(
+                    path=WorkflowPath.objects.get(),
+                    segment=segment,
+                    action_route=ActionRoute.objects.get(),
+                    state="ask",
+                    since=now,
+                )
+            Alert.objects.create(
+                workflow=rollout.workflow,
+                rollout=rollout.slug,
+                guard=Guard.objects.get(slug="slow"),
+                owner=rollout.workflow.owner,
+                sentence="Too slow.",
+                opened_at=now,
+            )
+            # References are checked, and what they refer to locked, at the latest at the end.
+            cursor.execute("set constraints all immediate")
+            refers.set()
+            done.wait(30)
+            transaction.set_rollback(True)
+        connections.close_all()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    assert refers.wait(30)
+    document = plan_document()
+    document["workflow"]["name"] = "Replies"
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("set local lock_timeout = '2s'")
+            apply(document)
+    finally:
+        done.set()
+        thread.join(30)
+
+    assert Workflow.objects.get().name == "Replies"
 
 
 def service(*scopes: Scope) -> Principal:

@@ -19,10 +19,11 @@ from rollout_console.containment.lifecycle import (
     rollout_abandon,
     rollout_go_live,
 )
+from rollout_console.containment.plan_changes import plan_change_decide_and_publish
 from rollout_console.core.errors import DomainError
 from rollout_console.rollouts.errors import GateNotPassed
 from rollout_console.rollouts.gate import gate_read, gates_read
-from rollout_console.rollouts.models import Confirmation, ExposedSegment, Rollout
+from rollout_console.rollouts.models import Confirmation, ExposedSegment, PlanChange, Rollout
 from rollout_console.rollouts.services import rollout_ready
 from rollout_console.rollouts.states import RolloutState
 from tests.factories import contain, people, person, principal, rollout_at, token
@@ -176,6 +177,15 @@ def test_a_confirmation_is_void_when_its_person_loses_the_role() -> None:
     document = plan_document()
     document["workflow"]["owner"] = "someone"
     apply(document)
+    change = PlanChange.objects.get()
+    plan_change_decide_and_publish(
+        change_id=change.pk,
+        decision="approve",
+        reason="the owner leaves",
+        digest=change.digest,
+        principal=principal("approver"),
+        now=timezone.now(),
+    )
 
     outcome = rollout_go_live(
         slug=rollout.slug, principal=principal("approver"), now=timezone.now()

@@ -172,13 +172,29 @@ def test_traffic_counts_before_the_plan() -> None:
     planned = {"internal": 400, "eu": 9600}
 
     def share(measured: dict[str, int], total: int, **sizes: int | None) -> TaskShare:
-        return task_share(exposed, measured=measured, total=total, planned={**planned, **sizes})
+        return task_share(
+            exposed, measured=measured, total=total, planned={**planned, **sizes}, rules={}
+        )
 
     assert share({"internal": 100, "eu": 300}, 1000) == TaskShare(0.08, "measured")
     # A segment without a task in the hour is not known by traffic.
     assert share({"internal": 100}, 1000) == TaskShare(0.116, "planned")
     assert share({}, 0) == TaskShare(0.116, "planned")
     assert share({}, 0, eu=None) == TaskShare(None, "unknown")
+
+
+def test_everybody_is_the_whole_and_not_one_segment_more() -> None:
+    after = task_share(
+        {"eu": Decimal("0.7")},
+        measured={},
+        total=0,
+        planned={"eu": 9_000, "everybody": 20_000},
+        rules={"eu": {"==": [{"var": "customer_segment"}, "eu"]}, "everybody": True},
+    )
+
+    assert after == TaskShare(0.315, "planned")
+    found = approvers_needed(after=after, risky_routes=[])
+    assert (found.needed, "31.5 % of the path's tasks" in found.why) == (2, True)
 
 
 def test_the_path_that_asks_for_most_care_counts() -> None:

@@ -40,6 +40,16 @@ def test_first_stage_is_judged_by_the_plan_where_nothing_was_measured(
         assert "about 99 of 9,400 tasks a day, 1 %, by the plan's estimates" in found[0].sentence
 
 
+def test_a_segment_of_everybody_is_the_whole() -> None:
+    document = _staged({"segment": "eu-customers", "share": 0.011})
+    everybody = {"slug": "everybody", "kind": "traffic_slice", "rule": True}
+    document["workflow"]["segments"].append({**everybody, "tasks_per_day": 9_500})
+
+    found = _found(document, "first_stage_too_large")
+
+    assert "about 99 of 9,500 tasks a day, 1 %, by the plan's estimates" in found[0].sentence
+
+
 def test_measured_traffic_goes_before_the_plans_estimate() -> None:
     document = _staged({"segment": "eu-customers", "share": 0.01})
     assert _found(document, "first_stage_too_large") == []

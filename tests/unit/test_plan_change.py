@@ -382,7 +382,6 @@ def test_a_stage_is_free_to_shrink_until_it_is_reached() -> None:
 def test_what_is_the_same_or_only_named_otherwise_is_no_change() -> None:
     assert changed(lambda document: None) == []
     assert changed(put(W, "name", "Replies")) == []
-    assert changed(put(W, "owner", "somebody")) == []
     assert changed(put(W, "segments", 0, "tasks_per_day", 5)) == []
     # What the console fills in by itself, written down.
     assert changed(put(R, "triggers", 2, "min_n", 1)) == []
@@ -393,6 +392,23 @@ def test_without_a_rollout_in_force_nothing_waits() -> None:
     document = base()
     put(W, "hold_s", 90)(document)
     assert plan_changes(read(base()), read(document), []) == []
+
+
+@pytest.mark.parametrize("key", ["owner", "deputy"])
+def test_another_owner_or_deputy_loosens(key: str) -> None:
+    assert changed(put(W, key, "somebody")) == [("looser", f"workflow.{key}")]
+
+
+def test_a_restricted_segments_rule_counts_without_a_rollout_too() -> None:
+    document = base()
+    put(W, "segments", 1, "rule", True)(document)
+    put(W, "hold_s", 90)(document)
+    held = {"eu-customers": "send_message is disabled on “draft” for “eu-customers”"}
+
+    (found,) = plan_changes(read(base()), read(document), [], held)
+
+    assert (found.direction, found.where) == ("looser", "workflow.segments[eu-customers].rule")
+    assert found.sentence.endswith(f"; {held['eu-customers']}.")
 
 
 def test_the_next_rollouts_section_is_free() -> None:

@@ -320,6 +320,24 @@ def test_the_bound_is_five_percent_and_one_with_action_routes(
         )
 
 
+def test_a_segment_of_everybody_is_the_whole() -> None:
+    document = first(without_routes(plan_document()), ("eu-customers", 0.7))
+    document["workflow"]["segments"].append(
+        {
+            "slug": "everybody",
+            "name": "Everybody",
+            "kind": "traffic_slice",
+            "rule": True,
+            "owner": "owner",
+            "tasks_per_day": 20_000,
+        }
+    )
+
+    (each,) = items(document)["first_segment"].missing
+
+    assert "31.5 % of the tasks on “draft”, stated in the plan" in each.detail
+
+
 def measured(**by_segment: int) -> GateFacts:
     named = {slug.replace("_", "-"): n for slug, n in by_segment.items()}
     return GateFacts(
