@@ -13,6 +13,7 @@ from rollout_console.catalog.models import ReleaseChange, Segment
 from rollout_console.containment import policy
 from rollout_console.containment.policy import REASONS
 from rollout_console.core.errors import NotFound
+from rollout_console.rollouts.ladder import tasks_in_all
 from rollout_console.rollouts.models import Rollout, StageSegment
 from rollout_console.rollouts.states import EXPOSING, RolloutState
 from rollout_console.web.actions import Button
@@ -221,18 +222,19 @@ def _rungs(rollout: Rollout, criteria: list[GuardRow], now: datetime) -> list[Ru
         .select_related("stage", "segment")
         .order_by("stage__position", "position")
     )
-    sizes = dict(
-        Segment.objects.filter(workflow=rollout.workflow_id).values_list("pk", "tasks_per_day")
-    )
-    known = bool(sizes) and all(size is not None for size in sizes.values())
-    total = sum(size or 0 for size in sizes.values()) if known else 0
+    segments = Segment.objects.filter(workflow=rollout.workflow_id)
+    sizes = {segment.slug: segment.tasks_per_day for segment in segments}
+    known = {slug: size for slug, size in sizes.items() if size is not None}
+    rules = {segment.slug: segment.rule for segment in segments}
+    total = tasks_in_all(known, rules) if sizes and len(known) == len(sizes) else 0
     exposing = RolloutState(rollout.state) in EXPOSING
     rungs = []
     for position in sorted({row.stage.position for row in rows}):
         parts = [row for row in rows if row.stage.position == position]
         stage = parts[0].stage
         if total:
-            share = sum(float(part.share) * (sizes[part.segment_id] or 0) for part in parts) / total
+            planned = sum(float(part.share) * known[part.segment.slug] for part in parts)
+            share = min(1.0, planned / total)
         else:
             share = sum(float(part.share) for part in parts) / len(parts)
         kind, status, used = "pend", "Locked: needs every criterion and an approval", None
