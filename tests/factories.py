@@ -29,7 +29,7 @@ from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.services import rollout_ready
 from rollout_console.rollouts.states import RolloutState
 from signals.buckets.keys import ARM_STABLE
-from signals.guards.models import Guard
+from signals.guards.models import Guard, Verdict
 from signals.guards.services import guards_look
 from tests.ledger import arrive
 from tests.plans import plan_document
@@ -154,6 +154,23 @@ def ripen(rollout: Rollout, *, runs: int = 400, cost: float = 0.03) -> None:
     )
     guards_look(now=timezone.now())
     rollout.refresh_from_db()
+
+
+def completable(workflow: str = "support-reply") -> Rollout:
+    """Return a live rollout on its only stage, which is everybody, whose criteria hold."""
+    document = plan_document(workflow)
+    document["workflow"]["segments"][0]["rule"] = True
+    (first, *_) = document["rollout"]["stages"]
+    document["rollout"]["stages"] = [
+        {**first, "segments": [{"segment": "internal-ops", "share": 1}]}
+    ]
+    rollout = rollout_at(RolloutState.LIVE, document=document)
+    now = timezone.now()
+    for guard in Guard.objects.filter(rollout=rollout.slug, kind="criterion"):
+        Verdict.objects.create(
+            guard=guard, verdict="holding", sentence="Holds.", evaluated_at=now, since=now, n=99
+        )
+    return rollout
 
 
 def expansion_asked(

@@ -14,7 +14,7 @@ from rollout_console.exposure.selectors import snapshot_current
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
 from signals.guards.models import Guard, Verdict
-from tests.factories import contain, principal, rollout_at
+from tests.factories import completable, contain, principal, rollout_at
 from tests.plans import plan_document
 
 pytestmark = pytest.mark.django_db
@@ -23,19 +23,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def ripe() -> Rollout:
     """A live rollout on its only stage, which is everybody, whose criteria hold."""
-    document = plan_document()
-    document["workflow"]["segments"][0]["rule"] = True
-    (first, *_) = document["rollout"]["stages"]
-    document["rollout"]["stages"] = [
-        {**first, "segments": [{"segment": "internal-ops", "share": 1}]}
-    ]
-    rollout = rollout_at(RolloutState.LIVE, document=document)
-    now = timezone.now()
-    for guard in Guard.objects.filter(rollout=rollout.slug, kind="criterion"):
-        Verdict.objects.create(
-            guard=guard, verdict="holding", sentence="Holds.", evaluated_at=now, since=now, n=99
-        )
-    return rollout
+    return completable()
 
 
 def complete(rollout: Rollout, who: str, **said: Any) -> StepOutcome:
