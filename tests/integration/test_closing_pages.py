@@ -78,6 +78,7 @@ def test_two_people_complete_on_the_page() -> None:
     assert "It waits for the approver." in text(half)
     assert re.search(r"Confirmed owner , owner until \d\d:\d\d:\d\d UTC", text(half))
     assert "Waits for an approver. Can do it now: approver." in text(half)
+    assert "Step confirmed" in text(owner.get(URL))
     assert 'data-action="complete"' not in half.content.decode()
     assert AuditEntry.objects.filter(action="rollout.confirmed", data__step="complete").count() == 1
     stale = approver.post(f"{URL}complete/", {"version": "1"})
