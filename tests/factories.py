@@ -156,6 +156,19 @@ def ripen(rollout: Rollout, *, runs: int = 400, cost: float = 0.03) -> None:
     rollout.refresh_from_db()
 
 
+def completable(workflow: str = "support-reply") -> Rollout:
+    """Return a live rollout on its only stage, which is everybody, whose criteria hold."""
+    document = plan_document(workflow)
+    document["workflow"]["segments"][0]["rule"] = True
+    (first, *_) = document["rollout"]["stages"]
+    document["rollout"]["stages"] = [
+        {**first, "segments": [{"segment": "internal-ops", "share": 1}]}
+    ]
+    rollout = rollout_at(RolloutState.LIVE, document=document)
+    ripen(rollout)
+    return rollout
+
+
 def expansion_asked(
     rollout: Rollout, *, by: str = "owner", now: datetime | None = None, **fields: Any
 ) -> ExpansionRequest:

@@ -32,10 +32,11 @@ GO_LIVE_SIDES: Final = (
     Side(Role.OWNER.value, Verb.GO_LIVE),
     Side(Role.APPROVER.value, Verb.GO_LIVE_CONFIRM),
 )
-_COMPLETE: Final = (
+COMPLETE_SIDES: Final = (
     Side(Role.OWNER.value, Verb.COMPLETE),
     Side(Role.APPROVER.value, Verb.COMPLETE_CONFIRM),
 )
+FINDINGS_MAX: Final = 10_000
 
 
 class NotComplete(DomainError):
@@ -43,6 +44,15 @@ class NotComplete(DomainError):
 
     code = "not-complete"
     title = "Not everything holds yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that completing takes, and in words what keeps it from holding."""
+
+    slug: str
+    title: str
+    missing: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +137,7 @@ def rollout_complete(
         # Looked at before the rollout is locked, as everywhere: what holds, holds now.
         guards_look(now=now, workflow_ids=[workflow.pk], reread=True, wait=True)
     rollout = _locked(slug, principal)
-    sides_check(rollout, principal, _COMPLETE, step="Completing")
+    sides_check(rollout, principal, COMPLETE_SIDES, step="Completing")
     if rollout.state == RolloutState.COMPLETED:
         return _outcome(rollout)
     _move_check(rollout, "complete")
@@ -140,7 +150,9 @@ def rollout_complete(
     missing = complete_missing(rollout, now=now)
     if missing:
         raise NotComplete(f"Not yet: {'; '.join(missing)}.", missing=missing)
-    halves = half_confirm(rollout, verb="complete", sides=_COMPLETE, principal=principal, now=now)
+    halves = half_confirm(
+        rollout, verb="complete", sides=COMPLETE_SIDES, principal=principal, now=now
+    )
     if halves.waiting_for:
         return _outcome(rollout, waiting_for=halves.waiting_for)
     return _complete(rollout, people=halves.people, principal=principal, now=now)
@@ -148,24 +160,39 @@ def rollout_complete(
 
 def complete_missing(rollout: Rollout, *, now: datetime) -> list[str]:
     """Return in words what keeps a live rollout from being completed."""
-    missing = []
+    return [
+        each for condition in complete_conditions(rollout, now=now) for each in condition.missing
+    ]
+
+
+def complete_conditions(rollout: Rollout, *, now: datetime) -> list[Condition]:
+    """Return what completing a live rollout takes, each with what is missing of it."""
     stages = stage_sets(rollout)
+    stage = []
     if rollout.stage < len(stages):
-        missing.append(f"it is on stage {rollout.stage} of {len(stages)}")
+        stage.append(f"it is on stage {rollout.stage} of {len(stages)}")
     elif exposed_set(rollout) != stages[-1]:
-        missing.append("containment took some of the last stage away")
+        stage.append("containment took some of the last stage away")
+    everybody = []
     if not _serves_everybody(rollout):
-        missing.append(
+        everybody.append(
             "its last stage is not everybody: add a stage with a segment whose rule is `true`, at"
             " share 1, and expand to it"
         )
-    if rollout.modes.exists():
-        missing.append("a fallback is in force")
-    if tripped_since(rollout_slug=rollout.slug, since=now):
-        missing.append("a trigger is tripped")
-    open_criteria = [row for row in _criteria(rollout, now) if row.verdict != "holding"]
-    missing += [f"{row.guard} is {row.verdict}: {row.sentence}" for row in open_criteria]
-    return missing
+    fallback = ["a fallback is in force"] if rollout.modes.exists() else []
+    tripped = tripped_since(rollout_slug=rollout.slug, since=now)
+    criteria = [
+        f"{row.guard} is {row.verdict}: {row.sentence}"
+        for row in _criteria(rollout, now)
+        if row.verdict != "holding"
+    ]
+    return [
+        Condition("stage", "On its last stage, in full", stage),
+        Condition("everybody", "The last stage is everybody", everybody),
+        Condition("fallback", "No fallback in force", fallback),
+        Condition("triggers", "No trigger tripped", ["a trigger is tripped"] if tripped else []),
+        Condition("criteria", "Every expansion criterion holds", criteria),
+    ]
 
 
 @transaction.atomic
@@ -182,9 +209,9 @@ def rollout_abandon(
     if rollout.state == RolloutState.ABANDONED:
         return _outcome(rollout)
     findings = findings.strip()
-    if not 1 <= len(findings) <= 10_000 or "\x00" in findings:
+    if not 1 <= len(findings) <= FINDINGS_MAX or "\x00" in findings:
         raise InvalidInput(
-            "Say what was found, in 1 to 10,000 characters: the next plan carries it.",
+            f"Say what was found, in 1 to {FINDINGS_MAX:,} characters: the next plan carries it.",
             errors=[{"pointer": "/findings", "detail": "Write the findings."}],
         )
     _move_check(rollout, "abandon")

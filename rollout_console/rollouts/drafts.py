@@ -8,12 +8,14 @@ from django.db import IntegrityError, transaction
 
 from approvals.authority.matrix import Verb
 from approvals.authority.principals import NotAllowed, Principal, require
-from rollout_console.catalog.models import Person, Workflow
+from rollout_console.catalog.models import Person, Workflow, WorkflowPath
 from rollout_console.core.errors import DomainError
-from rollout_console.rollouts.models import PlanDraft
+from rollout_console.rollouts.errors import StepRefused
+from rollout_console.rollouts.models import PlanDraft, Rollout
 from rollout_console.rollouts.plan_edit import text_edited
 from rollout_console.rollouts.plan_yaml import BYTES_MAX, PlanUnreadable, yaml_load
-from rollout_console.rollouts.selectors import plan_latest, plan_yaml_of
+from rollout_console.rollouts.selectors import plan_latest, plan_yaml_of, rollout_slug_free
+from rollout_console.rollouts.states import FINAL, RolloutState
 
 NEW_TEXT = "version: 1\nworkflow: {}\n"
 
@@ -23,6 +25,13 @@ class DraftMoved(DomainError):
 
     code = "plan-draft-moved"
     title = "This draft changed in another window"
+
+
+class DraftWaits(DomainError):
+    """The person has a draft of this plan that something else would overwrite."""
+
+    code = "plan-draft-waits"
+    title = "A draft of yours waits"
 
 
 class DraftTooLarge(DomainError):
@@ -130,6 +139,48 @@ def draft_text_save(
     else:
         row.text, row.typed = text, ""
     return _saved(row, page=page, now=now)
+
+
+def draft_begin_again(*, rollout: Rollout, principal: Principal, now: datetime) -> Draft:
+    """Draft a new rollout of a final one: its section of the plan, under a slug that is free.
+
+    Its stable release is what its paths serve now. Beginning twice is beginning once.
+
+    Raises:
+        NotAllowed, StepRefused.
+        DraftWaits: they write something else in this plan.
+    """
+    workflow = rollout.workflow
+    draft_permit(principal, workflow)
+    if RolloutState(rollout.state) not in FINAL:
+        raise StepRefused(f"“{rollout.slug}” has not ended: its plan can still be changed.")
+    paths = WorkflowPath.objects.filter(rollout_paths__rollout=rollout)
+    serving = dict(paths.values_list("stable_id", "stable__version"))
+    if set(serving) == {rollout.candidate_id}:
+        raise StepRefused(f"{rollout.candidate.version} is the stable release already.")
+    start = draft_get(workflow=workflow, principal=principal)
+    section = {
+        **yaml_load(plan_yaml_of(rollout.plan)).value["rollout"],
+        "slug": rollout_slug_free(rollout),
+    }
+    if len(serving) == 1:
+        (section["stable"],) = serving.values()
+    if start.revision:
+        written = start.document.get("rollout") if isinstance(start.document, dict) else None
+        if isinstance(written, dict) and written.get("slug") == section["slug"]:
+            return start
+        raise DraftWaits(
+            "You have a draft of this plan, and it was left as it is. Apply or discard it, then "
+            f"start the new rollout of {rollout.candidate.version} again."
+        )
+    return draft_save(
+        workflow=workflow,
+        principal=principal,
+        document={**start.document, "rollout": section},
+        revision=start.revision,
+        page="",
+        now=now,
+    )
 
 
 def draft_rebase(*, workflow: Workflow, principal: Principal, base: int, now: datetime) -> None:

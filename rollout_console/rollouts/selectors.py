@@ -1,5 +1,6 @@
 """What is read of plans and rollouts, as frozen rows."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,12 +8,14 @@ from typing import Any
 
 from rollout_console.catalog.models import Workflow
 from rollout_console.rollouts.findings import Finding, plan_findings
-from rollout_console.rollouts.models import ChangeState, PlanChange, PlanVersion
+from rollout_console.rollouts.models import ChangeState, PlanChange, PlanVersion, Rollout
 from rollout_console.rollouts.plan_diff import plan_diff
 from rollout_console.rollouts.plan_yaml import yaml_dump
+from rollout_console.rollouts.states import FINAL, RolloutState
 from signals.buckets.selectors import traffic
 
 MINUTES_A_DAY = 24 * 60
+SLUG_MAX = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,15 @@ class ChangeRow:
     decided_by: str | None
     reason: str
     applied_as: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What an abandoned rollout taught."""
+
+    slug: str
+    candidate: str
+    findings: str
 
 
 def plan_latest(*, workflow: str) -> PlanVersion | None:
@@ -146,6 +158,40 @@ def change_row(change: PlanChange, *, now: datetime) -> ChangeRow:
         reason=change.reason,
         applied_as=None if change.applied_as is None else change.applied_as.number,
     )
+
+
+def lesson_before(*, workflow_id: int, before: int | None = None) -> Lesson | None:
+    """Return what the newest abandoned rollout taught, of those older than the one `before`."""
+    query = Rollout.objects.filter(workflow=workflow_id, state=RolloutState.ABANDONED)
+    if before is not None:
+        query = query.filter(pk__lt=before)
+    found = query.exclude(findings="").select_related("candidate").order_by("-pk").first()
+    return None if found is None else Lesson(found.slug, found.candidate.version, found.findings)
+
+
+def lesson_of(document: Any, *, workflow: Workflow | None) -> Lesson | None:
+    """Return what a plan carries of the rollout that was abandoned before its own."""
+    if workflow is None:
+        return None
+    told = document.get("rollout") if isinstance(document, dict) else None
+    slug = told.get("slug") if isinstance(told, dict) else None
+    # One that has ended is no longer the rollout that is being planned.
+    going = Rollout.objects.filter(workflow=workflow, slug=str(slug).replace("\x00", ""))
+    own = going.exclude(state__in=[state.value for state in FINAL]).first()
+    return lesson_before(workflow_id=workflow.pk, before=own.pk if own else None)
+
+
+def rollout_slug_free(rollout: Rollout) -> str:
+    """Return a slug for another rollout like this one: its own with the next free number."""
+    stem, _, number = rollout.slug.rpartition("-")
+    if not number.isdecimal() or not Rollout.objects.filter(slug=stem).exists():
+        stem = rollout.slug
+    for count in itertools.count(2):
+        ending = f"-{count}"
+        slug = stem[: SLUG_MAX - len(ending)] + ending
+        if not Rollout.objects.filter(slug=slug).exists():
+            return slug
+    raise AssertionError
 
 
 def tasks_per_day(*, workflow: Workflow | None, now: datetime) -> dict[str, float]:

@@ -26,7 +26,7 @@ COLOURS: Final = {
     "ink-3": "#62666d",
     "surface": "#ffffff",
 }
-_LABEL_MAX: Final = 30
+_LABEL_MAX: Final = 24
 
 
 @dataclass(frozen=True, slots=True)

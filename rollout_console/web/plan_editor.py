@@ -36,7 +36,7 @@ from rollout_console.rollouts.plan_edit import comments
 from rollout_console.rollouts.plan_rules import rule_check
 from rollout_console.rollouts.plan_yaml import PlanUnreadable, yaml_load
 from rollout_console.rollouts.segment_match import rule_match
-from rollout_console.rollouts.selectors import findings_of, plan_latest
+from rollout_console.rollouts.selectors import findings_of, lesson_of, plan_latest
 from rollout_console.rollouts.services import PlanResult
 from rollout_console.web import plan_form
 from rollout_console.web.pages import ConsoleRequest, page, page_render
@@ -280,6 +280,7 @@ def _page(
         "latest": latest,
         "outdated": latest is not None and draft.revision > 0 and latest.number != draft.base,
         "number": index + 1,
+        "lesson": lesson_of(draft.document, workflow=workflow),
         "previous": STEPS[index - 1] if index else None,
         "following": STEPS[index + 1] if index + 1 < len(STEPS) else None,
         "page": secrets.token_urlsafe(12),

@@ -9,7 +9,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 
-from rollout_console.rollouts.states import RolloutState
+from rollout_console.rollouts.states import FINAL, RolloutState
 from rollout_console.web.pages import ConsoleRequest, page, page_render
 from rollout_console.web.selectors.charts import (
     WINDOWS,
@@ -19,6 +19,7 @@ from rollout_console.web.selectors.charts import (
     charts,
     window_chosen,
 )
+from rollout_console.web.selectors.closing import ended
 from rollout_console.web.selectors.cockpit import cockpit, rollout_get
 from rollout_console.web.selectors.expansions import expansion_state
 from rollout_console.web.selectors.rollouts import CellRow, rollout_list
@@ -72,6 +73,8 @@ def rollout(request: ConsoleRequest, slug: str) -> HttpResponse:
             "expansion": expansion_state(found, principal=request.principal, now=now)
             if view.row.state == RolloutState.LIVE
             else None,
+            "closes": view.row.state not in FINAL,
+            "ended": ended(found, principal=request.principal) if view.row.state in FINAL else None,
             "heads": heads,
             "path": path,
             "window": window,

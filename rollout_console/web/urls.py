@@ -3,6 +3,7 @@ from django.urls import path
 from rollout_console.web import (
     alerts,
     audit,
+    closing,
     contain,
     expansions,
     exposure,
@@ -33,6 +34,9 @@ urlpatterns = [
     path("rollouts/<str:slug>/readiness/", readiness.readiness, name="readiness"),
     path("rollouts/<str:slug>/ready/", readiness.ready, name="ready"),
     path("rollouts/<str:slug>/go-live/", readiness.go_live, name="go_live"),
+    path("rollouts/<str:slug>/complete/", closing.complete, name="complete"),
+    path("rollouts/<str:slug>/abandon/", closing.abandon, name="abandon"),
+    path("rollouts/<str:slug>/again/", closing.again, name="again"),
     path("rollouts/<str:slug>/contain/<str:action>/", contain.contain, name="contain"),
     path("rollouts/<str:slug>/expand/", expansions.expand, name="expand"),
     path("approvals/", expansions.approvals, name="approvals"),

@@ -81,7 +81,7 @@ SEGMENT_KINDS: Final[dict[str, str]] = {
 # What an audit entry says in the timeline: words, icon, hue.
 ACTIONS: Final[dict[str, Shown]] = {
     "rollout.readied": Shown("Marked ready", "s-ready", ""),
-    "rollout.confirmed": Shown("Half confirmed", "ok", "ok"),
+    "rollout.confirmed": Shown("Step confirmed", "ok", "ok"),
     "rollout.went_live": Shown("Went live", "s-live", "ok"),
     "rollout.expanded": Shown("Widened", "up", "ok"),
     "expansion.requested": Shown("Expansion requested", "up", "info"),

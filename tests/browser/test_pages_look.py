@@ -16,7 +16,11 @@ from playwright.sync_api import Page, expect
 from approvals.authority.principals import SYSTEM
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import WorkflowPath
-from rollout_console.containment.lifecycle import plan_apply_and_publish, rollout_go_live
+from rollout_console.containment.lifecycle import (
+    plan_apply_and_publish,
+    rollout_complete,
+    rollout_go_live,
+)
 from rollout_console.containment.work import WORKER
 from rollout_console.core.heartbeats import heartbeat_record
 from rollout_console.rollouts.models import Rollout
@@ -24,7 +28,7 @@ from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
 from signals.alerts.services import guards_watch
 from signals.guards.models import Guard
-from tests.factories import PASSWORD, contain, principal, rollout_at
+from tests.factories import PASSWORD, completable, contain, principal, rollout_at
 from tests.ledger import arrive
 from tests.live import Console, console
 from tests.plans import plan_document
@@ -53,6 +57,7 @@ def scene(console: Console) -> Rollout:
     plan_apply_and_publish(document=blocked, text="", principal=SYSTEM, now=timezone.now())
     signed = rollout_at(RolloutState.READY, workflow="ticket-triage")
     rollout_go_live(slug=signed.slug, principal=principal("approver"), now=timezone.now())
+    rollout_at(RolloutState.ABANDONED, workflow="ticket-routing")
     hurt = rollout_at(RolloutState.LIVE)
     now = timezone.now()
     for rollout in (calm, hurt):
@@ -88,6 +93,13 @@ def scene(console: Console) -> Rollout:
             )
     guards_watch(now=now)
     heartbeat_record(name=WORKER, now=now)
+    whole = completable("refund-check")
+    rollout_complete(
+        slug=whole.slug,
+        principal=principal("approver"),
+        now=timezone.now(),
+        expected_version=whole.version,
+    )
     assert Alert.objects.count() == 1
     return hurt
 
@@ -147,6 +159,11 @@ def pages_of(scene: Rollout) -> dict[str, str]:
         "contain-enable": f"/rollouts/{slug}/contain/enable-action/",
         "contain-clear": f"/rollouts/{slug}/contain/clear-fallback/",
         "contain-escalate": f"/rollouts/{slug}/contain/escalate/",
+        "complete": f"/rollouts/{slug}/complete/",
+        "complete-signed": "/rollouts/refund-check-2026.11.2/complete/",
+        "abandon": f"/rollouts/{slug}/abandon/",
+        "abandoned": "/rollouts/ticket-routing-2026.11.2/",
+        "lesson": "/plans/ticket-routing/edit/rollout/",
         "alert": f"/alerts/{alert.pk}/",
         "alerts": "/alerts/",
         "rollouts": "/rollouts/",
@@ -185,10 +202,10 @@ def test_every_page_is_accessible_and_fits(page: Page, console: Console, scene: 
             width, height = SIZES[size]
             page.set_viewport_size({"width": width, "height": height})
             page.emulate_media(color_scheme=theme)
-            if name in {"rollout", "draft", "alert"}:
+            if name in {"rollout", "draft", "abandoned", "alert"}:
                 # Loaded at this width, as a phone does; a chart follows a turn a moment later.
                 page.goto(console.url + url)
-                if name != "draft":
+                if name not in {"draft", "abandoned"}:
                     charts_drawn(page)
             shot(page, f"{name}-{size}-{theme}")
             wide = page.evaluate(TOO_WIDE)

@@ -14,7 +14,7 @@ from rollout_console.exposure.selectors import snapshot_current
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
 from signals.guards.models import Guard
-from tests.factories import contain, principal, ripen, rollout_at
+from tests.factories import completable, contain, principal, rollout_at
 from tests.plans import plan_document
 
 pytestmark = pytest.mark.django_db
@@ -23,15 +23,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def ripe() -> Rollout:
     """A live rollout on its only stage, which is everybody, whose criteria hold."""
-    document = plan_document()
-    document["workflow"]["segments"][0]["rule"] = True
-    (first, *_) = document["rollout"]["stages"]
-    document["rollout"]["stages"] = [
-        {**first, "segments": [{"segment": "internal-ops", "share": 1}]}
-    ]
-    rollout = rollout_at(RolloutState.LIVE, document=document)
-    ripen(rollout)
-    return rollout
+    return completable()
 
 
 def complete(rollout: Rollout, who: str, **said: Any) -> StepOutcome:

@@ -18,7 +18,7 @@ from rollout_console.rollouts.models import Rollout, RouteRestriction
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.web import urls
 from rollout_console.web.actions import slug_of
-from tests.factories import expansion_approved, person, principal, ripen, rollout_at
+from tests.factories import completable, expansion_approved, person, principal, ripen, rollout_at
 from tests.matrix import live, logged_in, undone, written
 
 __all__ = ["live"]
@@ -28,6 +28,8 @@ DRAFT: Final = "contract-summary-2026.11.2"
 READY: Final = "claims-intake-2026.11.2"
 RIPE: Final = "order-status-2026.11.2"
 PAUSED: Final = "knowledge-answers-2026.11.2"
+WHOLE: Final = "refund-check-2026.11.2"
+ENDED: Final = "ticket-routing-2026.11.2"
 PRESS: Final = {"reason": "precaution", "key": "k-1"}
 # What each containment action is told beside its reason, so that it has something to do.
 SAID: Final[dict[str, dict[str, str]]] = {
@@ -43,6 +45,9 @@ SAID: Final[dict[str, dict[str, str]]] = {
 FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, str]]]]] = {
     "ready": [({"slug": DRAFT}, (Verb.ROLLOUT_READY,), {})],
     "go_live": [({"slug": READY}, (Verb.GO_LIVE, Verb.GO_LIVE_CONFIRM), {})],
+    "complete": [({"slug": WHOLE}, (Verb.COMPLETE, Verb.COMPLETE_CONFIRM), {})],
+    "abandon": [({"slug": LIVE}, (Verb.ABANDON,), {"findings": "Too noisy."})],
+    "again": [({"slug": ENDED}, (Verb.PLAN_EDIT,), {})],
     "contain": [
         (
             {"slug": PAUSED if action == "resume" else LIVE, "action": slug_of(action)},
@@ -110,13 +115,14 @@ CASES: Final = [
 @pytest.fixture
 def scene(live: Rollout) -> Rollout:
     """The live rollout with its alert and a request, contained in part; a draft, a ready one, a
-    paused one, and three that widen.
+    paused one, one to complete, one that ended, and three that widen.
 
     Request 1 waits for its decision, 2 for its start, 3 for its review.
     """
     rollout_at(RolloutState.DRAFT, workflow="contract-summary")
     rollout_at(RolloutState.READY, workflow="claims-intake")
     rollout_at(RolloutState.PAUSED, workflow="knowledge-answers")
+    rollout_at(RolloutState.ROLLED_BACK, workflow="ticket-routing")
     now = timezone.now()
     path = live.rollout_paths.get().path
     live.modes.create(path=path, mode="simpler_route", since=now)
@@ -141,6 +147,8 @@ def scene(live: Rollout) -> Rollout:
         now=timezone.now(),
     )
     ExpansionRequest.objects.filter(pk=alone.pk).update(id=3)
+    # The last: each look at the guards before would judge its criteria anew.
+    completable("refund-check")
     return live
 
 
@@ -149,6 +157,8 @@ def sent(client: Client, name: str, arguments: dict[str, Any], form: dict[str, s
     if name == "contain":
         version = Rollout.objects.get(slug=arguments["slug"]).version
         form = {**form, "expected_version": str(version)}
+    if name == "complete":
+        form = {"version": str(Rollout.objects.get(slug=arguments["slug"]).version)}
     if form.get("digest") == "DIGEST":
         form = {**form, "digest": ExpansionRequest.objects.get(pk=1).digest}
     return client.post(reverse(f"web:{name}", kwargs=arguments), form)

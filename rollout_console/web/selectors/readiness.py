@@ -1,16 +1,18 @@
 """What stands between a rollout and its first exposure: the gate, and who signs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from approvals.authority.matrix import Verb
 from approvals.authority.principals import Principal, who_can
-from rollout_console.containment.confirm import halves_held
+from rollout_console.containment.confirm import Side, halves_held
 from rollout_console.containment.lifecycle import GO_LIVE_SIDES
 from rollout_console.rollouts.gate import Gate, gate_read, gates_read
 from rollout_console.rollouts.models import Rollout, StageSegment
 from rollout_console.rollouts.readiness import ReadinessItem
+from rollout_console.rollouts.selectors import Lesson, lesson_before
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import READINESS, STATES, Shown, share_text
@@ -37,6 +39,16 @@ class Half:
     by: str
     until: datetime | None
     who: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """How a sign-off by two stands, and whether the reader may give the half that is open."""
+
+    halves: list[Half]
+    may: bool
+    who: list[str]
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,7 @@ class Readiness:
     rows: list[ItemRow]
     present: int
     findings: list[tuple[str, str]]
+    lesson: Lesson | None
     first: str
     step: Step | None
     may_edit: bool
@@ -106,6 +119,7 @@ def readiness_view(rollout: Rollout, *, principal: Principal, now: datetime) -> 
         rows=rows,
         present=sum(item.present for item in gate.items),
         findings=[(item.title, each) for item in gate.items for each in item.findings],
+        lesson=lesson_before(workflow_id=rollout.workflow_id, before=rollout.pk),
         first=" + ".join(
             f"{row.segment.name} {share_text(float(row.share))}"
             for row in first.select_related("segment").order_by("position")
@@ -170,8 +184,25 @@ def _mark_ready(rollout: Rollout, principal: Principal, gate: Gate, blocked: str
 def _confirm(
     rollout: Rollout, principal: Principal, gate: Gate, blocked: str, now: datetime
 ) -> Step:
+    signed = signing(rollout, verb="go_live", sides=GO_LIVE_SIDES, principal=principal, now=now)
+    return Step(
+        name="Confirm go-live",
+        url="web:go_live",
+        may=signed.may and not blocked,
+        who=signed.who,
+        note=blocked or signed.note,
+        blocked=blocked,
+        halves=signed.halves,
+        gate=gate,
+    )
+
+
+def signing(
+    rollout: Rollout, *, verb: str, sides: Sequence[Side], principal: Principal, now: datetime
+) -> Signing:
+    """Return who confirmed a step of owner and approver until when, and who is to."""
     workflow = rollout.workflow
-    held = halves_held(rollout, verb="go_live", sides=GO_LIVE_SIDES, now=now)
+    held = halves_held(rollout, verb=verb, sides=sides, now=now)
     halves = [
         Half(
             role=side.name,
@@ -179,12 +210,10 @@ def _confirm(
             until=held[side.name].expires_at if side.name in held else None,
             who=[] if side.name in held else who_can(side.verb, workflow),
         )
-        for side in GO_LIVE_SIDES
+        for side in sides
     ]
     mine = any(confirmation.person_id == principal.person_id for confirmation in held.values())
-    may = any(
-        principal.may(side.verb, workflow.pk) for side in GO_LIVE_SIDES if side.name not in held
-    )
+    may = any(principal.may(side.verb, workflow.pk) for side in sides if side.name not in held)
     missing = [
         {"owner": "its owner", "approver": "an approver"}[half.role]
         for half in halves
@@ -194,15 +223,11 @@ def _confirm(
     note = f"Waits for {' and '.join(missing)}."
     if by:
         note = f"Confirmed by {by}. {note}"
-    return Step(
-        name="Confirm go-live",
-        url="web:go_live",
-        may=may and not mine and not blocked,
-        who=[] if may else list(dict.fromkeys(name for half in halves for name in half.who)),
-        note=blocked or note,
-        blocked=blocked,
+    return Signing(
         halves=halves,
-        gate=gate,
+        may=may and not mine,
+        who=[] if may else list(dict.fromkeys(name for half in halves for name in half.who)),
+        note=note,
     )
 
 
