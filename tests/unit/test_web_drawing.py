@@ -97,7 +97,7 @@ def test_marks_that_would_meet_are_labelled_one_above_the_other() -> None:
     layout = figure(series(0, marks=marks))["layout"]
     labels = {note["name"]: note for note in layout["annotations"]}
     assert labels["action"]["text"] == "paused by olivia ▼"
-    assert labels["release"]["text"] == "2026.11.2 live: (b)Internal o… ◆"
+    assert labels["release"]["text"] == "2026.11.2 live: (b)Inte… ◆"
     assert (labels["release"]["yshift"], labels["action"]["yshift"]) == (12, 0)
     assert {note["xanchor"] for note in (labels["release"], labels["action"])} == {"right"}
 
