@@ -6,15 +6,29 @@ import pytest
 from django.utils import timezone
 
 from approvals.authority.principals import NotAllowed
-from rollout_console.containment.lifecycle import NotComplete, StepOutcome, rollout_complete
+from approvals.expansions.services import expansion_start
+from rollout_console.containment.lifecycle import (
+    NotComplete,
+    StepOutcome,
+    plan_apply_and_publish,
+    rollout_complete,
+)
+from rollout_console.containment.plan_changes import plan_change_decide_and_publish
 from rollout_console.containment.services import VersionMoved
 from rollout_console.containment.targets import Press
 from rollout_console.core.errors import InvalidInput
 from rollout_console.exposure.selectors import snapshot_current
-from rollout_console.rollouts.models import Rollout
+from rollout_console.rollouts.models import PlanChange, Rollout
 from rollout_console.rollouts.states import RolloutState
 from signals.guards.models import Guard
-from tests.factories import completable, contain, principal, rollout_at
+from tests.factories import (
+    completable,
+    contain,
+    expansion_approved,
+    principal,
+    ripen,
+    rollout_at,
+)
 from tests.plans import plan_document
 
 pytestmark = pytest.mark.django_db
@@ -76,6 +90,46 @@ def test_a_stage_that_is_not_everybody_is_not_the_last_word() -> None:
     missing = refusal.value.facts["missing"]
     assert missing[0] == "it is on stage 1 of 2"
     assert any("not everybody" in each for each in missing)
+
+
+def test_from_such_a_stage_the_rest_is_approved_as_an_expansion() -> None:
+    document = plan_document()
+    (first, _) = document["rollout"]["stages"]
+    document["rollout"]["stages"] = [first]
+    rollout = rollout_at(RolloutState.LIVE, document=document)
+    document["workflow"]["segments"].append(
+        {"slug": "everybody", "name": "Everybody", "kind": "customer_segment", "rule": True}
+        | {"owner": "owner", "tasks_per_day": 10_000}
+    )
+    document["rollout"]["stages"].append(
+        {
+            **first,
+            "slug": "all",
+            "segments": [*first["segments"], {"segment": "everybody", "share": 1}],
+        }
+    )
+    plan_apply_and_publish(
+        document=document, text="", principal=principal("owner"), now=timezone.now()
+    )
+    change = PlanChange.objects.get()
+    plan_change_decide_and_publish(
+        change_id=change.pk,
+        decision="approve",
+        reason="it held for all of internal operations",
+        digest=change.digest,
+        principal=principal("approver"),
+        now=timezone.now(),
+    )
+    ripen(rollout)
+    request = expansion_approved(rollout)
+    assert request.approvals_needed == 2
+    expansion_start(request_id=request.pk, principal=principal("owner"), now=timezone.now())
+    rollout.refresh_from_db()
+    ripen(rollout)
+
+    complete(rollout, "owner")
+
+    assert complete(rollout, "approver").state == "completed"
 
 
 def test_it_takes_the_exact_version(ripe: Rollout) -> None:
