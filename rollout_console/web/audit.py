@@ -1,6 +1,6 @@
 from django.http import HttpResponse
 
-from rollout_console.web.pages import ConsoleRequest, page, page_render
+from rollout_console.web.pages import ConsoleRequest, number_sent, page, page_render
 from rollout_console.web.selectors.audit import audit_page
 
 
@@ -14,7 +14,7 @@ def audit(request: ConsoleRequest) -> HttpResponse:
     before = request.GET.get("before", "")
     rows = audit_page(
         principal=request.principal,
-        before=int(before) if before.isdecimal() and len(before) < 19 else None,
+        before=number_sent(before),
         **filters,
     )
     return page_render(

@@ -13,7 +13,7 @@ from rollout_console.containment.lifecycle import (
 )
 from rollout_console.core.errors import DomainError
 from rollout_console.rollouts.drafts import DraftWaits, draft_begin_again
-from rollout_console.web.pages import ConsoleRequest, page, page_render
+from rollout_console.web.pages import ConsoleRequest, number_sent, page, page_render
 from rollout_console.web.selectors.closing import abandon_view, complete_view
 from rollout_console.web.selectors.cockpit import rollout_get
 
@@ -31,7 +31,7 @@ def complete(request: ConsoleRequest, slug: str) -> HttpResponse:
                 slug=found.slug,
                 principal=request.principal,
                 now=now,
-                expected_version=int(seen) if seen.isdecimal() and len(seen) < 19 else None,
+                expected_version=number_sent(seen),
             )
         except DomainError as error:
             refusal = error

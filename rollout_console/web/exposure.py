@@ -12,7 +12,7 @@ from django.utils.dateparse import parse_datetime
 from rollout_console.core.errors import DomainError, InvalidInput
 from rollout_console.core.strict_json import JsonRefused, json_load
 from rollout_console.exposure.records import ContextThen, context_at
-from rollout_console.web.pages import ConsoleRequest, page, page_render
+from rollout_console.web.pages import ConsoleRequest, number_sent, page, page_render
 from rollout_console.web.selectors.exposure import (
     ThenView,
     context_sentence,
@@ -59,7 +59,7 @@ def versions(request: ConsoleRequest) -> HttpResponse:
         principal=request.principal,
         workflow=workflow,
         until=until,
-        before=int(before) if before.isdecimal() and len(before) < 19 else None,
+        before=number_sent(before),
     )
     return page_render(
         request,

@@ -64,6 +64,11 @@ def _back(request: ConsoleRequest) -> str:
     return request.get_full_path() if request.method == "GET" and not request.htmx else "/"
 
 
+def number_sent(text: str) -> int | None:
+    """Return the number that a form or an address carries; None for what no row's number can be."""
+    return int(text) if text.isdecimal() and len(text) < 19 else None
+
+
 def refusal_page(request: HttpRequest, refusal: DomainError) -> HttpResponse:
     return render(
         request, "errors/refusal.html", {"refusal": refusal, "bare": True}, status=refusal.status

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_POST
 from rollout_console.containment.lifecycle import rollout_go_live
 from rollout_console.core.errors import DomainError
 from rollout_console.rollouts.services import rollout_ready
-from rollout_console.web.pages import ConsoleRequest, page, page_render
+from rollout_console.web.pages import ConsoleRequest, number_sent, page, page_render
 from rollout_console.web.selectors.cockpit import rollout_get
 from rollout_console.web.selectors.readiness import readiness_view, waiting_rows
 
@@ -56,7 +56,7 @@ def go_live(request: ConsoleRequest, slug: str) -> HttpResponse:
             slug=found.slug,
             principal=request.principal,
             now=timezone.now(),
-            expected_version=int(seen) if seen.isdecimal() and len(seen) < 19 else None,
+            expected_version=number_sent(seen),
         )
     except DomainError as refusal:
         messages.warning(request, refusal.detail, extra_tags="watch")

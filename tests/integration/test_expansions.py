@@ -17,19 +17,17 @@ from approvals.expansions.errors import (
     ExpansionBlocked,
     ExpansionClosed,
     ExpansionNotApproved,
-    NotToReview,
 )
 from approvals.expansions.lapses import expansions_sweep
 from approvals.expansions.models import Decision, ExpansionRequest
 from approvals.expansions.services import (
     BreakGlass,
-    expansion_break_glass,
     expansion_request,
     expansion_review,
     expansion_start,
 )
 from rollout_console.audit.models import AuditEntry
-from rollout_console.catalog.models import ActionRoute, Release, Segment, WorkflowPath
+from rollout_console.catalog.models import ActionRoute, Release
 from rollout_console.containment.expand import NotWider, rollout_widen
 from rollout_console.containment.services import VersionMoved
 from rollout_console.containment.work import KEEPER, work_once
@@ -39,11 +37,24 @@ from rollout_console.core.models import OutboxEvent
 from rollout_console.exposure.models import ExposureVersion
 from rollout_console.rollouts.errors import ApproverIsRequester
 from rollout_console.rollouts.ladder import NextRung
-from rollout_console.rollouts.models import Mark, PathMode, PlanVersion, Rollout
+from rollout_console.rollouts.models import Mark, PlanVersion, Rollout
 from rollout_console.rollouts.states import RolloutState
-from signals.alerts.models import Alert
-from signals.buckets.models import ArrivalLedger
 from signals.guards.models import Guard, Verdict
+from tests.expansions import (
+    alert_open,
+    exposed,
+    failing,
+    fallen_back,
+    few_runs,
+    glass,
+    no_data,
+    not_baked,
+    on_last_stage,
+    paused,
+    start,
+    tripped,
+    undecided,
+)
 from tests.factories import (
     contain,
     expansion_approved,
@@ -55,7 +66,6 @@ from tests.factories import (
     rollout_at,
     token,
 )
-from tests.ledger import arrive
 from tests.matrix import written
 
 pytestmark = pytest.mark.django_db
@@ -67,45 +77,6 @@ def ripe(db: None) -> Rollout:
     rollout = rollout_at(RolloutState.LIVE)
     ripen(rollout)
     return rollout
-
-
-def start(request: ExpansionRequest, *, by: str = "owner", **fields: Any) -> ExpansionRequest:
-    return expansion_start(
-        **{
-            "request_id": request.pk,
-            "principal": principal(by),
-            "now": timezone.now(),
-            **fields,
-        }
-    )
-
-
-def exposed(rollout: Rollout) -> dict[str, Decimal]:
-    return {row.segment.slug: row.share for row in rollout.exposed.select_related("segment")}
-
-
-def alert_open(rollout: Rollout) -> Alert:
-    return Alert.objects.create(
-        workflow=rollout.workflow,
-        rollout=rollout.slug,
-        guard=Guard.objects.get(rollout=rollout.slug, slug="slow"),
-        owner=rollout.workflow.owner,
-        sentence="Too slow.",
-        opened_at=timezone.now(),
-    )
-
-
-def slow_down(rollout: Rollout, *, after: timedelta = timedelta()) -> None:
-    """Let runs arrive on which the trigger “slow” trips."""
-    arrive(
-        WorkflowPath.objects.get(workflow=rollout.workflow),
-        timezone.now() + after,
-        release_id=rollout.candidate_id,
-        segment_id=Segment.objects.get(workflow=rollout.workflow, slug="internal-ops").pk,
-        passed=4000,
-        latencies=[20_000.0] * 4000,
-        costs=[0.03, 0.033] * 2000,
-    )
 
 
 # --- Asking ---
@@ -181,61 +152,18 @@ def test_an_outsider_is_not_told_that_it_is_there(ripe: Rollout) -> None:
         expansion_asked(ripe, by="outsider")
 
 
-def _paused(rollout: Rollout) -> None:
-    contain(rollout, "pause")
-
-
-def _not_baked(rollout: Rollout) -> None:
-    Rollout.objects.filter(pk=rollout.pk).update(bake_from=timezone.now())
-
-
-def _few_runs(rollout: Rollout) -> None:
-    rollout.stages.filter(position=1).update(min_runs=100_000)
-
-
-def _undecided(rollout: Rollout) -> None:
-    Guard.objects.filter(slug="cost-inside").update(min_n=5000)
-
-
-def _failing(rollout: Rollout) -> None:
-    Guard.objects.filter(slug="cost-inside").update(limit=0.01)
-
-
-def _no_data(rollout: Rollout) -> None:
-    ArrivalLedger.objects.all().delete()
-    Verdict.objects.all().delete()
-    Guard.objects.update(evidence_from=timezone.now() - timedelta(days=2))
-
-
-def _tripped(rollout: Rollout) -> None:
-    slow_down(rollout, after=timedelta(milliseconds=-1))
-
-
-def _fallback(rollout: Rollout) -> None:
-    PathMode.objects.create(
-        rollout=rollout,
-        path=WorkflowPath.objects.get(workflow=rollout.workflow),
-        mode="human_review",
-        since=timezone.now(),
-    )
-
-
-def _last_stage(rollout: Rollout) -> None:
-    rollout.stages.filter(position=2).delete()
-
-
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (_paused, "The rollout is live: It is paused"),
-        (_not_baked, "Baked for at least 1 min: "),
-        (_few_runs, "At least 100,000 runs of the candidate: 400 of 100,000"),
-        (_undecided, "Criterion cost-inside holds: Undecided: "),
-        (_failing, "Criterion cost-inside holds: Failing: "),
-        (_no_data, "Criterion cost-inside holds: Blind: "),
-        (_tripped, "Trigger slow has not tripped: "),
-        (_fallback, "No fallback is in force: In force: human review on draft"),
-        (_last_stage, "There is a wider stage: "),
+        (paused, "The rollout is live: It is paused"),
+        (not_baked, "Baked for at least 1 min: "),
+        (few_runs, "At least 100,000 runs of the candidate: 400 of 100,000"),
+        (undecided, "Criterion cost-inside holds: Undecided: "),
+        (failing, "Criterion cost-inside holds: Failing: "),
+        (no_data, "Criterion cost-inside holds: Blind: "),
+        (tripped, "Trigger slow has not tripped: "),
+        (fallen_back, "No fallback is in force: In force: human review on draft"),
+        (on_last_stage, "There is a wider stage: "),
     ],
 )
 def test_asking_too_early_says_what_is_missing(ripe: Rollout, spoil: Any, words: str) -> None:
@@ -439,7 +367,7 @@ def _fails(rollout: Rollout) -> None:
 
 
 SPOILERS: Any = [
-    (_paused, "The rollout is paused."),
+    (paused, "The rollout is paused."),
     (_plan_again, "a new plan was applied"),
     (_release_again, "the release changed"),
     (_alert, "a trigger tripped"),
@@ -472,7 +400,7 @@ def test_a_request_is_void_once_what_it_stands_on_moved(
     assert expansions_sweep(now=timezone.now()) == 0
 
 
-@pytest.mark.parametrize("spoil", [_paused, _plan_again, _release_again, _alert, _tripped])
+@pytest.mark.parametrize("spoil", [paused, _plan_again, _release_again, _alert, tripped])
 def test_an_approved_request_is_void_before_it_starts(ripe: Rollout, spoil: Any) -> None:
     request = expansion_approved(ripe)
     spoil(ripe)
@@ -582,7 +510,7 @@ def test_only_the_owner_starts(ripe: Rollout, name: str) -> None:
 
 def test_criteria_are_read_again_at_the_start(ripe: Rollout) -> None:
     request = expansion_approved(ripe)
-    _undecided(ripe)
+    undecided(ripe)
     before = written()
 
     with pytest.raises(ExpansionBlocked, match="Undecided"):
@@ -619,161 +547,3 @@ def test_widening_itself_never_drops_anybody_and_only_while_live(
 
     assert exposed(rollout) == {"internal-ops": Decimal("0.9")}
     assert written() == before
-
-
-# --- Break-glass ---
-
-
-def glass(rollout: Rollout, *, by: str = "owner", **fields: Any) -> ExpansionRequest:
-    return expansion_break_glass(
-        **{
-            "slug": rollout.slug,
-            "reason": "Stable is down for everybody.",
-            "confirm": True,
-            "principal": principal(by),
-            "now": timezone.now(),
-            **fields,
-        }
-    )
-
-
-@pytest.mark.parametrize("spoil", [None, _not_baked, _few_runs, _undecided, _no_data])
-def test_break_glass_does_not_wait(ripe: Rollout, spoil: Any) -> None:
-    if spoil is not None:
-        spoil(ripe)
-
-    request = glass(ripe)
-
-    ripe.refresh_from_db()
-    assert (request.state, ripe.stage) == ("started", 2)
-    assert request.broke_glass
-    assert request.reviewed_at is None
-    entry = AuditEntry.objects.get(action="expansion.broke_glass")
-    assert entry.reason == {"note": "Stable is down for everybody."}
-    assert bool(entry.data["skipped"]) == (spoil is not None)
-    told = OutboxEvent.objects.get(type="expansion.decided")
-    assert told.data["break_glass"] is True
-    assert set(told.data["tell"]) == {"owner", "deputy", "approver"}
-    assert AuditEntry.objects.get(action="rollout.expanded").data["break_glass"] is True
-
-
-@pytest.mark.parametrize("spoil", [_paused, _failing, _tripped, _fallback, _last_stage])
-def test_break_glass_never_goes_against_a_warning(ripe: Rollout, spoil: Any) -> None:
-    spoil(ripe)
-    before = written()
-
-    with pytest.raises(ExpansionBlocked):
-        glass(ripe)
-
-    assert not ExpansionRequest.objects.exists()
-    assert written() == before
-
-
-@pytest.mark.parametrize("state", [RolloutState.DRAFT, RolloutState.READY])
-def test_break_glass_never_goes_live(state: RolloutState) -> None:
-    rollout = rollout_at(state)
-    before = written()
-
-    with pytest.raises(ExpansionBlocked, match="The rollout is live"):
-        glass(rollout)
-
-    assert written() == before
-    rollout.refresh_from_db()
-    assert rollout.state == state
-
-
-@pytest.mark.parametrize(
-    ("fields", "refusal"),
-    [
-        ({"confirm": False}, InvalidInput),
-        ({"reason": " "}, InvalidInput),
-        ({"by": "deputy"}, NotAllowed),
-        ({"by": "approver"}, NotAllowed),
-        ({"by": "outsider"}, NotFound),
-    ],
-)
-def test_break_glass_takes_its_owner_a_reason_and_a_second_confirmation(
-    ripe: Rollout, fields: Any, refusal: type[Exception]
-) -> None:
-    before = written()
-
-    with pytest.raises(refusal):
-        glass(ripe, **fields)
-
-    assert not ExpansionRequest.objects.exists()
-    assert written() == before
-
-
-def test_only_the_requester_breaks_the_glass_of_a_request(ripe: Rollout) -> None:
-    request = expansion_asked(ripe, by="deputy")
-    before = written()
-
-    with pytest.raises(NotAllowed, match="Only who asked"):
-        start(request, break_glass=BreakGlass("now", True))
-    with pytest.raises(ExpansionBlocked):
-        glass(ripe)
-
-    assert written() == before
-
-
-def test_a_waiting_request_of_ones_own_can_be_started_by_break_glass(ripe: Rollout) -> None:
-    request = expansion_asked(ripe)
-
-    assert glass(ripe).pk == request.pk
-
-    request.refresh_from_db()
-    assert request.state == "started"
-
-
-def test_what_was_asked_without_evidence_cannot_be_approved(ripe: Rollout) -> None:
-    _undecided(ripe)
-    request = expansion_asked(ripe, for_break_glass=True)
-    before = written()
-
-    with pytest.raises(ExpansionBlocked, match="nobody can approve it"):
-        expansion_decided(request)
-
-    assert written() == before
-    with pytest.raises(ExpansionNotApproved):
-        start(request)
-    assert written() == before
-
-
-def test_the_review_stays_open_until_somebody_else_did_it(ripe: Rollout) -> None:
-    person("owner", Role.APPROVER)
-    request = glass(ripe)
-    before = written()
-
-    def review(by: str, note: str = "It was right.") -> ExpansionRequest:
-        return expansion_review(
-            request_id=request.pk, note=note, principal=principal(by), now=timezone.now()
-        )
-
-    with pytest.raises(ApproverIsRequester):
-        review("owner")
-    with pytest.raises(NotAllowed):
-        review("deputy")
-    with pytest.raises(InvalidInput):
-        review("approver", note="")
-    assert written() == before
-
-    done = review("approver")
-    assert (done.reviewed_by, done.review_note) == (
-        person("approver"),
-        "It was right.",
-    )
-    assert AuditEntry.objects.filter(action="expansion.reviewed").count() == 1
-    assert review("approver").reviewed_at == done.reviewed_at
-    person("approver-2", Role.APPROVER)
-    with pytest.raises(NotToReview):
-        review("approver-2")
-    assert AuditEntry.objects.filter(action="expansion.reviewed").count() == 1
-
-
-def test_what_was_approved_has_nothing_to_review(ripe: Rollout) -> None:
-    request = start(expansion_approved(ripe))
-
-    with pytest.raises(NotToReview):
-        expansion_review(
-            request_id=request.pk, note="ok", principal=principal("approver"), now=timezone.now()
-        )

@@ -39,7 +39,7 @@ FIRST_STEP = datetime(2025, 1, 31, tzinfo=UTC)
 def data(folder: str) -> Path:
     found = DATA / folder
     if not found.is_dir():
-        pytest.skip(f"the recorded data {folder} are not beside this checkout")
+        pytest.skip(f"{folder} is not in ../shared/data; test_replay replays our own sample of it")
     return found
 
 
