@@ -33,10 +33,9 @@ setup:
 setup-dev:
 	@exec .ci/setup dev
 
-# Writes the lock files anew; needs uv.
+# Writes the lock files anew; needs uv. What runs takes the versions that it is developed with.
 lock: setup-dev
-	@for name in base dev; do \
-	    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	        --no-emit-index-url --no-header "requirements/$$name.in" \
-	        -o "requirements/$$name.txt" || exit 1; \
-	done
+	@compile() { uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	        --no-emit-index-url --no-header "$$@"; }; \
+	    compile requirements/dev.in -o requirements/dev.txt && \
+	    compile -c requirements/dev.txt requirements/base.in -o requirements/base.txt
