@@ -4,15 +4,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('ingest', '0004_backfill'),
+        ("ingest", "0004_backfill"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='run',
-            name='context',
+            model_name="run",
+            name="context",
             field=models.JSONField(null=True),
         ),
     ]
