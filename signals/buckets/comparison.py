@@ -9,7 +9,7 @@ from django.db import connection
 
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, MODE_NORMAL
 from signals.buckets.measures import Measures, total
-from signals.buckets.selectors import minute_measures
+from signals.buckets.selectors import histograms_read, sums_read
 from signals.stats.compare import Side
 
 Basis = Literal["concurrent", "sequential", "apart"]
@@ -212,9 +212,10 @@ def _place(
 
 def _sides(path_id: int, candidate_id: int, stable_id: int, window: Window) -> dict[bool, Side]:
     where, arguments = _place(path_id, candidate_id, stable_id, window)
-    by_key = minute_measures(
-        key=f"l.release_id, l.arm, (l.mode <> {MODE_NORMAL})::int", where=where, arguments=arguments
-    )
+    source = "minute_bucket l"
+    key = f"l.release_id, l.arm, (l.mode <> {MODE_NORMAL})::int"
+    counts = histograms_read(source, where, key, arguments)
+    by_key = sums_read(source, where, key, arguments, counts)
 
     def side(is_candidate: bool, moved: int) -> Measures:
         return total(

@@ -369,18 +369,6 @@ def release_totals(
     }
 
 
-def minute_measures(
-    *, key: str, where: str, arguments: Sequence[Any]
-) -> dict[tuple[int, ...], Measures]:
-    """Return measures of minute buckets `l` by `key`, columns of whole numbers parted by commas.
-
-    By event minutes, history included. `key` and `where` are the caller's own words, never a
-    client's; values go as `arguments`.
-    """
-    source = "minute_bucket l"
-    return _sums(source, where, key, arguments, _histograms(source, where, key, arguments))
-
-
 def traffic(*, workflow_ids: Iterable[int], now: datetime) -> dict[int, Traffic]:
     """Return each path's live traffic by path id; a path without any has zeros."""
     path_ids = list(
