@@ -94,8 +94,8 @@ def point_names(
                 case s.kind when 'gauge' then p.last when 'sum' then p.total
                     else p.total / nullif(p.n, 0) end,
                 p.at, p.arrived_at,
-                sum(c.n) over (partition by
-                    s.workflow_id, s.path_id, s.name, s.kind, s.unit, s.source)
+                (sum(c.n) over (partition by
+                    s.workflow_id, s.path_id, s.name, s.kind, s.unit, s.source))::bigint
             from point_series s
             cross join lateral (
                 select * from metric_point where series_id = s.id and at < %(until)s
@@ -111,7 +111,7 @@ def point_names(
             """,
             {"workflows": list(workflow_ids), "path": path_id, "since": since, "until": until},
         )
-        return [PointName(*row[:-1], int(row[-1])) for row in cursor.fetchall()]
+        return [PointName(*row) for row in cursor.fetchall()]
 
 
 def point_steps(
