@@ -240,6 +240,12 @@ CELERY_REDBEAT_LOCK_TIMEOUT = 10
 
 INGEST_BACKLOG_BYTES = env.int("INGEST_BACKLOG_BYTES", default=1_073_741_824)
 
+# --- Retention, in days; docs/storage.md says what goes with what ---
+
+RUN_DAYS_KEPT = env.int("RUN_DAYS_KEPT", default=30)
+MINUTE_DAYS_KEPT = env.int("MINUTE_DAYS_KEPT", default=40)
+LEDGER_DAYS_KEPT = env.int("LEDGER_DAYS_KEPT", default=400)
+
 # --- Expansions: how long a request can be approved and started, in seconds ---
 
 EXPANSION_VALID_S = env.int("EXPANSION_VALID_S", default=86_400)
