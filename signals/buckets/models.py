@@ -402,6 +402,8 @@ class StoredDay(models.Model):
         filled_at: when history of the day last came; what is kept is counted from then.
         runs_dropped_at: when its runs went, with how many and whose they were.
         minutes_pruned_at: from when on only its hours are kept.
+        ledger_pruned_at: when ledger rows went last, with the paths whose went: no guard ever
+            watched them. What is folded of those cannot be counted again.
     """
 
     day = models.DateField(primary_key=True)
@@ -410,6 +412,8 @@ class StoredDay(models.Model):
     runs_dropped = models.BigIntegerField(null=True)
     workflow_ids = ArrayField(models.IntegerField(), default=list)
     minutes_pruned_at = models.DateTimeField(null=True)
+    ledger_pruned_at = models.DateTimeField(null=True)
+    ledger_path_ids = ArrayField(models.IntegerField(), default=list)
 
     class Meta:
         db_table = "stored_day"

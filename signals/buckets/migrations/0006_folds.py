@@ -565,6 +565,13 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("minutes_pruned_at", models.DateTimeField(null=True)),
+                ("ledger_pruned_at", models.DateTimeField(null=True)),
+                (
+                    "ledger_path_ids",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.IntegerField(), default=list, size=None
+                    ),
+                ),
             ],
             options={
                 "db_table": "stored_day",
