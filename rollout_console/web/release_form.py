@@ -64,8 +64,8 @@ def form_read(posted: Mapping[str, str]) -> ReleaseForm:
     count = posted.get("rows", "")
     rows = []
     for index in range(min(int(count[:3]) if count.isascii() and count.isdigit() else 0, ROWS_MAX)):
-        typed = {key: _text(posted, f"{index}:{key}") for key in KEYS}
-        rows.append(ChangeInput(**{**typed, "name": typed["name"].strip()}))
+        component, name, before, after, note = (_text(posted, f"{index}:{key}") for key in KEYS)
+        rows.append(ChangeInput(component, name.strip(), before, after, note))
     return ReleaseForm(
         version=_text(posted, "version").strip(),
         rows=rows,

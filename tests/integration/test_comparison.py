@@ -66,8 +66,8 @@ def test_concurrent_is_the_same_segments_at_the_same_time(
     live: Rollout, path: WorkflowPath
 ) -> None:
     team, eu = segments(live)
-    candidate = {"release_id": live.candidate_id, "segment_id": team}
-    stable = {"release_id": live.stable_id, "arm": ARM_STABLE}
+    candidate: dict[str, Any] = {"release_id": live.candidate_id, "segment_id": team}
+    stable: dict[str, Any] = {"release_id": live.stable_id, "arm": ARM_STABLE}
     for count in range(4):
         bucket(path, minute(count), passed=9, failed=1, **candidate)
         if count != 2:
@@ -76,7 +76,11 @@ def test_concurrent_is_the_same_segments_at_the_same_time(
         bucket(path, minute(count), failed=50, segment_id=eu, **stable)
     bucket(path, minute(-120), failed=70, segment_id=team, **stable)
     # A task that a fallback moved to stable is the candidate's, as its arm says.
-    moved = {"segment_id": team, "arm": ARM_CANDIDATE, "mode": MODES["previous_stable"]}
+    moved: dict[str, Any] = {
+        "segment_id": team,
+        "arm": ARM_CANDIDATE,
+        "mode": MODES["previous_stable"],
+    }
     bucket(path, minute(1), release_id=live.stable_id, failed=2, **moved)
     bucket(path, minute(1), release_id=live.candidate_id, mode=MODES["read_only"], n=3)
 
@@ -84,7 +88,7 @@ def test_concurrent_is_the_same_segments_at_the_same_time(
 
     assert found.window.basis == "concurrent"
     assert (found.window.start, found.window.end) == (minute(0), minute(4))
-    assert found.window.segment_ids == {team}
+    assert found.window.segment_ids == frozenset({team})
     assert (found.candidate.normal.n, found.candidate.fallback.n) == (40, 2)
     assert (found.stable.normal.n, found.stable.fallback.n) == (3, 0)
     assert (found.minutes_both, found.minutes_any) == (3, 4)
@@ -240,9 +244,9 @@ def test_what_cannot_be_compared_is_said(live: Rollout, path: WorkflowPath) -> N
     assert "nothing to compare" in empty["basis"]["sentence"]
 
     client = logged_in("viewer")
-    for query in ("", "?path=nowhere", "?candidate=none", "?stable=2026.11.2", "?span=x"):
-        page = client.get(f"/workflows/support-reply/compare/{query}")
-        assert page.status_code == 200, query
+    for address in ("", "?path=nowhere", "?candidate=none", "?stable=2026.11.2", "?span=x"):
+        page = client.get(f"/workflows/support-reply/compare/{address}")
+        assert page.status_code == 200, address
     assert (
         "no such path"
         in client.get("/workflows/support-reply/compare/?path=nowhere").content.decode()
