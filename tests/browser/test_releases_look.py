@@ -91,6 +91,7 @@ def scene(console: Console) -> Rollout:
                 retries_n=n,
                 retries_sum=n / 10,
                 retries_sq=n / 10,
+                fallback_n=n if mode else 0,
                 retrieved_n=n,
                 retrieved_empty=1 if n > 2 else 0,
             )

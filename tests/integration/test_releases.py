@@ -65,7 +65,8 @@ def test_the_form_registers_what_was_typed_without_a_script(live: Rollout) -> No
     assert done.redirect_chain[0][0] == reverse("web:release", args=["support-reply", "2026.12.1"])
     page = text(done)
     assert "Registered: release 2026.12.1" in page
-    assert '<del><span class="sr">before: </span>v18</del>' in page
+    assert "<del>v18</del>" in page
+    assert "<ins>v19</ins>" in page
     assert '<span class="tx">Offer an &lt;exchange&gt;.</span>' in page
     assert 'href="https://git.example/support/commit/8f3c"' in page
     # The very content that a pipeline would have sent is the same release.

@@ -10,7 +10,7 @@ from rollout_console.rollouts.models import Rollout
 from rollout_console.web.change_diff import Diff, change_diff
 from rollout_console.web.selectors.comparison import AHEAD, ComparedRow, compared_row
 from signals.buckets.comparison import Comparison, comparison_read
-from signals.catalogue import SIGNALS
+from signals.catalogue import SIGNALS, shown_at
 from signals.effects import EFFECTS
 from signals.stats.compare import compare
 
@@ -27,14 +27,22 @@ class ChangeView:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """A signal of both releases, and the components whose change may have moved it."""
+
+    row: ComparedRow
+    by: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Effects:
-    """On one path, by component, the signals that a change of it may have moved."""
+    """On one path the signals that a release's changes may have moved, as measured since."""
 
     path: str
     path_name: str
     sentence: str
     since: datetime
-    by_component: list[tuple[str, list[ComparedRow]]]
+    signals: list[Moved]
 
 
 def change_views(changes: Iterable[ReleaseChange]) -> list[ChangeView]:
@@ -75,25 +83,29 @@ def change_effects(
             since=max(until - SPAN, rollout.live_at.replace(second=0, microsecond=0)),
             until=until + AHEAD,
         )
-        rows = [(each, _rows(each, read, path)) for each in components]
         found.append(
             Effects(
                 path=path.slug,
                 path_name=path.name,
                 sentence=read.sentence,
                 since=read.window.start,
-                by_component=[(each, held) for each, held in rows if held],
+                signals=_moved(components, read, path),
             )
         )
-    return [each for each in found if each.by_component]
+    return [each for each in found if each.signals]
 
 
-def _rows(component: str, read: Comparison, path: WorkflowPath) -> list[ComparedRow]:
+def _moved(components: Sequence[str], read: Comparison, path: WorkflowPath) -> list[Moved]:
+    by: dict[str, list[str]] = {}
+    for component in components:
+        for slug in EFFECTS[component]:
+            # Others are not gathered by this console.
+            if slug in SIGNALS and SIGNALS[slug].collected:
+                by.setdefault(slug, []).append(component)
     slow = path.limits.get("slow_path_ms")
-    rows = [
-        compare(slug, read.candidate, read.stable, slow_ms=slow)
-        for slug in EFFECTS[component]
-        # Others are not gathered by this console.
-        if slug in SIGNALS and SIGNALS[slug].collected
-    ]
-    return [compared_row(row) for row in rows if row.candidate or row.stable]
+    moved = []
+    for slug in sorted(by, key=shown_at):
+        row = compare(slug, read.candidate, read.stable, slow_ms=slow)
+        if row.candidate is not None or row.stable is not None:
+            moved.append(Moved(compared_row(row), by[slug]))
+    return moved

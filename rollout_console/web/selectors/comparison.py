@@ -84,7 +84,10 @@ class PartRow:
 
 @dataclass(frozen=True, slots=True)
 class CostView:
+    """The change in cost per task; `word` says whether it is more, less or the same."""
+
     rows: list[PartRow]
+    word: str
     change: str
     range: str
     percent: str
@@ -252,6 +255,7 @@ def _cost(found: CostCompared, first: Release, second: Release) -> CostView:
         )
     return CostView(
         rows=rows,
+        word="more" if change.change > 0 else "less" if change.change < 0 else "the same",
         change=gap_text(_COST, change.change),
         range=_gap_range(_COST, found.low, found.high),
         percent=percent,
