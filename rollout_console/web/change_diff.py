@@ -82,9 +82,9 @@ def change_diff(before: str, after: str) -> Diff:
     """Return how `after` differs from `before`."""
     if before == after:
         return Diff("none", before=before, after=after)
-    maps = _map(before), _map(after)
-    if maps[0] is not None and maps[1] is not None:
-        return _keys(*maps)
+    left, right = _map(before), _map(after)
+    if left is not None and right is not None:
+        return _keys(left, right)
     if all(len(text) <= SHORT and "\n" not in text for text in (before, after)):
         return Diff("values", before=before, after=after)
     return _lines(before.splitlines(), after.splitlines())
