@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 Kind = Literal["same", "removed", "added", "gap"]
 
-SHORT: Final = 60
+SHORT: Final = 32
 CONTEXT: Final = 3
 # Lines above which a diff starts folded, and those that a page shows at all.
 FOLDED: Final = 24
