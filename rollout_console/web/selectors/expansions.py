@@ -22,6 +22,7 @@ from rollout_console.core.errors import NotFound
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.web.selectors.cockpit import rollout_get
+from rollout_console.web.selectors.mix import MixCard, mix_frozen
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import (
     EXPANSIONS,
@@ -143,6 +144,7 @@ class RequestView:
     after: ReachRow
     criteria: list[EvidenceRow]
     triggers: list[EvidenceRow]
+    mixes: list[MixCard]
     slots: list[Slot]
     changes: list[dict[str, Any]]
     alerts: list[dict[str, Any]]
@@ -258,6 +260,7 @@ def request_view(*, request_id: int, principal: Principal, now: datetime) -> Req
         after=_reach_of(evidence, "after"),
         criteria=[_evidence(each, says_now) for each in evidence["criteria"]],
         triggers=[_evidence(each, says_now) for each in evidence["triggers"]],
+        mixes=mix_frozen(evidence),
         slots=_slots(row, yours=row.open and not note),
         changes=[
             {
