@@ -27,7 +27,6 @@ from signals.alerts.models import Alert
 from signals.alerts.selectors import alert_rows
 from signals.buckets.counts import candidate_runs, tasks_by_segment
 from signals.buckets.selectors import traffic
-from signals.format import span_text
 from signals.guards.selectors import VerdictRow, verdict_rows
 
 # A stage's part of the tasks is measured over the last hour.
@@ -307,16 +306,9 @@ def _said(row: VerdictRow, now: datetime) -> Said:
         guard=row.guard,
         word=row.verdict,
         sentence=row.sentence,
-        needs=_needs(row.needs_runs, row.needs_s),
+        needs="" if row.pace is None else f"Needs {row.pace.sentence}.",
         age_s=age_s,
     )
-
-
-def _needs(runs: int | None, seconds: int | None) -> str:
-    if not runs:
-        return ""
-    about = f"Needs about {runs:,} more run{'s' * (runs > 1)}"
-    return f"{about}, {span_text(seconds)} at this rate." if seconds else f"{about}."
 
 
 def _mode(row: PathMode) -> str:

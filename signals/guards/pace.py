@@ -1,13 +1,12 @@
 """How long an open question needs at today's traffic. Pure: no Django, no clock."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from signals.buckets.measures import Measures
-from signals.catalogue import Reach, Signal
+from signals.catalogue import Reach
 from signals.format import span_text
 
-_HOUR_S = 3600.0
+_HOUR_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +46,3 @@ def in_reach(*, moved: bool, reach: Reach) -> bool:
     if reach == "normal":
         return not moved
     return moved or reach != "fallback"
-
-
-def hourly(signal: Signal, found: Mapping[bool, Measures], *, span_s: float) -> float:
-    """Return how many tasks an hour count for `signal`.
-
-    Args:
-        signal: what is asked of them.
-        found: measures of those in a fallback mode (True) and of the others.
-        span_s: the seconds in which they came, > 0.
-    """
-    n = sum(
-        getattr(measures, signal.n_of)
-        for moved, measures in found.items()
-        if in_reach(moved=moved, reach=signal.reach)
-    )
-    return float(n) * _HOUR_S / span_s

@@ -97,7 +97,9 @@ def test_shares_are_those_of_who_said_it_and_a_distance_is_one(
         for part, side in ((each.exposed, exposed), (each.others, others)):
             assert (part.n, part.of) == (side.get(each.value, 0), sum(side.values()))
             if part.of:
-                assert part.low is not None and part.high is not None and part.share is not None
+                assert part.low is not None
+                assert part.high is not None
+                assert part.share is not None
                 assert 0 <= part.low <= part.share <= part.high <= 1
     # Turned round, the distance is the same; to itself it is none.
     turned = mixed(others, exposed, "role")
@@ -113,7 +115,8 @@ def test_shares_are_those_of_who_said_it_and_a_distance_is_one(
 def test_a_sure_gap_is_one_whose_ranges_lie_apart(n: int, k: int, rest: int) -> None:
     (gap,) = gaps_of([mixed({"clean": n}, {"clean": rest, "messy": k})]) or [None]
     seen, there = rate_interval(0, n), rate_interval(k, k + rest)
-    assert seen is not None and there is not None
+    assert seen is not None
+    assert there is not None
     if gap is None:
         assert there.low < 0.01
     else:
