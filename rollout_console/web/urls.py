@@ -15,6 +15,7 @@ from rollout_console.web import (
     plans,
     readiness,
     rollouts,
+    signals,
     workflows,
 )
 
@@ -31,6 +32,9 @@ urlpatterns = [
         economics.workflow_economics,
         name="workflow_economics",
     ),
+    path("workflows/<str:slug>/signals/", signals.signal, name="signal"),
+    path("workflows/<str:slug>/signals/chart.json", signals.signal_chart, name="signal_chart"),
+    path("workflows/<str:slug>/failures/", signals.failures, name="failures"),
     path("rollouts/", rollouts.rollouts, name="rollouts"),
     path("rollouts/<str:slug>/", rollouts.rollout, name="rollout"),
     path("rollouts/<str:slug>/charts.json", rollouts.charts_json, name="charts"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from rollout_console.catalog.models import WorkflowPath
 from signals.buckets.keys import ARM_CANDIDATE
 from signals.buckets.scopes import Span
 from signals.buckets.selectors import span_measures
@@ -115,6 +116,21 @@ def verdict_rows(rollout_slugs: Iterable[str], now: datetime) -> list[VerdictRow
             pace = Pace(runs, rates.get(guard.pk), signal_of(guard.signal).counted)
         rows.append(_verdict_row(guard, pace, now))
     return rows
+
+
+def limit_drawn(path: WorkflowPath, signal: str) -> float | None:
+    """Return the limit that a chart draws: that of the newest guard on it, else the path's own."""
+    guard = (
+        Guard.objects.filter(
+            path=path, signal=signal, retired_at=None, compare=Compare.LIMIT, limit__isnull=False
+        )
+        .order_by("-armed", "-kind", "-pk")
+        .first()
+    )
+    if guard is not None:
+        return guard.limit
+    own = path.limits.get(signal)
+    return None if own is None else float(own)
 
 
 def signal_cells(rollout_slugs: Iterable[str], now: datetime) -> dict[str, list[SignalCell]]:
