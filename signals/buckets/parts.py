@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from django.db import connection
 
-from signals.buckets.measures import COUNTED, Histogram, Measures
+from signals.buckets.measures import COUNTED, SUMMED, Histogram, Measures
 
 # What money, tokens, reviews and fallbacks are told by; histograms are read by route only.
 FIELDS: Final = (
@@ -15,9 +15,6 @@ FIELDS: Final = (
     *("reviews_n", "reviews_rejected", "cost_n", "cost_sum", "cost_sq"),
     *("input_tokens_n", "input_tokens_sum", "input_tokens_sq"),
     *("output_tokens_n", "output_tokens_sum", "output_tokens_sq"),
-)
-_SUMS: Final = ", ".join(
-    f"sum({name})::{'bigint' if name in COUNTED else 'float8'}" for name in FIELDS
 )
 
 
@@ -52,18 +49,30 @@ class RouteTotal:
     last_at: datetime | None = None
 
 
-def place_measures(*, path_ids: Sequence[int], since: datetime, until: datetime) -> Found:
-    """Return what happened in the minutes that begin in [since, until), history included."""
+def place_measures(
+    *,
+    path_ids: Sequence[int],
+    since: datetime,
+    until: datetime,
+    fields: Sequence[str] = FIELDS,
+) -> Found:
+    """Return what happened in the minutes that begin in [since, until), history included.
+
+    Args:
+        fields: summed fields of `Measures` to read; the others stay 0.
+    """
     found = Found({}, {}, {})
+    names = [name for name in SUMMED if name in fields]
+    sums = ", ".join(f"sum({name})::{'bigint' if name in COUNTED else 'float8'}" for name in names)
     with connection.cursor() as cursor:
         cursor.execute(
             "select path_id, segment_id, arm, mode, min(minute) filter (where n > 0),"  # noqa: S608  # of our own constants
-            f" max(minute) filter (where n > 0), {_SUMS} from minute_bucket"
+            f" max(minute) filter (where n > 0), {sums} from minute_bucket"
             " where path_id = any(%s) and minute >= %s and minute < %s group by 1, 2, 3, 4",
             [list(path_ids), since, until],
         )
-        for path_id, segment_id, arm, mode, first_at, last_at, *sums in cursor.fetchall():
-            measures = Measures(**dict(zip(FIELDS, sums, strict=True)))
+        for path_id, segment_id, arm, mode, first_at, last_at, *values in cursor.fetchall():
+            measures = Measures(**dict(zip(names, values, strict=True)))
             found.by_place[Place(path_id, segment_id, arm, mode)] = measures
             if first_at is not None:
                 found.first_at[path_id] = min(first_at, found.first_at.get(path_id, first_at))

@@ -107,7 +107,7 @@ class SignalCell:
 def verdict_rows(rollout_slugs: Iterable[str], now: datetime) -> list[VerdictRow]:
     """Return every current guard of these rollouts, criteria first, in the plan's order."""
     guards = _guards(rollout_slugs)
-    needs = {guard.pk: runs for guard in guards if (runs := _needs(guard)) is not None}
+    needs = {guard.pk: runs for guard in guards if (runs := runs_open(guard)) is not None}
     rates = _rates([guard for guard in guards if guard.pk in needs], now)
     rows = []
     for guard in guards:
@@ -226,7 +226,7 @@ def _said(guard: Guard, held: Verdict | None) -> tuple[str, str]:
     return open_word.value, "Starts to watch when the rollout goes live."
 
 
-def _needs(guard: Guard) -> int | None:
+def runs_open(guard: Guard) -> int | None:
     """Return about how many more tasks an open question needs, None where none is open."""
     held, signal = verdict_of(guard), signal_of(guard.signal)
     if _said(guard, held)[0] not in {Word.UNDECIDED, Word.WATCHING}:
