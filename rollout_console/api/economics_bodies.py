@@ -140,7 +140,7 @@ class ReviewsOut(Out):
 class RouteOut(Out):
     route = serializers.CharField()
     n = serializers.IntegerField()
-    errors = serializers.IntegerField()
+    errors = serializers.IntegerField()  # type: ignore[assignment]  # a declared field, not the base's
     p50 = RangeOut(allow_null=True)
     p95 = RangeOut(allow_null=True)
     p99 = RangeOut(allow_null=True)

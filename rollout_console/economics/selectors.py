@@ -83,7 +83,8 @@ def rollout_economics(
 ) -> list[PathEconomics]:
     """Return the economics of a rollout's paths, with what the next stage would make of them."""
     paths = [row.path for row in rollout.rollout_paths.select_related("path").order_by("pk")]
-    rung, shares = None, {}
+    rung: NextRung | None = None
+    shares: Mapping[str, TaskShare] = {}
     if RolloutState(rollout.state) in EXPOSING:
         rung, shares = rung_shares(rollout, now=now)
     return _economics(

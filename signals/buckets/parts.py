@@ -18,6 +18,9 @@ FIELDS: Final = (
 )
 
 
+_ROUTE_SUMS: Final = ("n", "n_error", "fallback_n", "cost_n", "cost_sum", "cost_sq")
+
+
 class Place(NamedTuple):
     """Whose tasks and how they were served: 0 for no segment; codes of `signals.buckets.keys`."""
 
@@ -63,11 +66,10 @@ def place_measures(
     """
     found = Found({}, {}, {})
     names = [name for name in SUMMED if name in fields]
-    sums = ", ".join(f"sum({name})::{'bigint' if name in COUNTED else 'float8'}" for name in names)
     with connection.cursor() as cursor:
         cursor.execute(
             "select path_id, segment_id, arm, mode, min(minute) filter (where n > 0),"  # noqa: S608  # of our own constants
-            f" max(minute) filter (where n > 0), {sums} from minute_bucket"
+            f" max(minute) filter (where n > 0), {_sums(names)} from minute_bucket"
             " where path_id = any(%s) and minute >= %s and minute < %s group by 1, 2, 3, 4",
             [list(path_ids), since, until],
         )
@@ -108,14 +110,20 @@ def route_totals(
         for path_id, route, index, count in cursor.fetchall():
             counts.setdefault((path_id, route), {})[index] = count
         cursor.execute(
-            "select path_id, route, sum(n)::bigint, sum(n_error)::bigint, sum(fallback_n)::bigint,"  # noqa: S608  # likewise
-            " sum(cost_n)::bigint, sum(cost_sum), sum(cost_sq), sum(latency_zero)::bigint,"
+            f"select path_id, route, {_sums(_ROUTE_SUMS)}, sum(latency_zero)::bigint,"  # noqa: S608  # likewise
             f" coalesce(max(latency_max), 0), max(minute) from route_ledger {where} group by 1, 2",
             asked,
         )
-        return {
-            (path_id, route): RouteTotal(
-                *sums, Histogram(zero, largest, counts.get((path_id, route), {})), last_at
-            )
-            for path_id, route, *sums, zero, largest, last_at in cursor.fetchall()
-        }
+        rows = cursor.fetchall()
+    return {
+        (path_id, route): RouteTotal(
+            **dict(zip(_ROUTE_SUMS, sums, strict=True)),
+            latency=Histogram(zero, largest, counts.get((path_id, route), {})),
+            last_at=last_at,
+        )
+        for path_id, route, *sums, zero, largest, last_at in rows
+    }
+
+
+def _sums(names: Sequence[str]) -> str:
+    return ", ".join(f"sum({name})::{'bigint' if name in COUNTED else 'float8'}" for name in names)
