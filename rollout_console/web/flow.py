@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 
 # The drawing's columns: path, its release's answers, fallbacks, whoever takes escalations.
-WIDTH: Final = 860
-_X: Final = {"path": 10, "answers": 250, "fallback": 490, "escalation": 730}
-_BOX: Final = {"path": 170, "answers": 110, "fallback": 170, "escalation": 120}
+WIDTH: Final = 900
+_X: Final = {"path": 10, "answers": 250, "fallback": 490, "escalation": 720}
+_BOX: Final = {"path": 170, "answers": 110, "fallback": 170, "escalation": 175}
 _HEIGHT: Final = 44
 _GAP: Final = 14
 _TOP: Final = 26

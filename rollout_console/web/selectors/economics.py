@@ -22,8 +22,8 @@ from rollout_console.economics.selectors import OWN_FALLBACK, routes_of
 from rollout_console.web.drawing import Bar, limit_bar
 from rollout_console.web.flow import BarPair, Branch, Map, bar_pairs, flow_map
 from rollout_console.web.words import SIGNALS, Shown, duration_text, share_text
-from signals.catalogue import Unit
-from signals.format import MISSING, unit_text
+from signals.catalogue import Unit, signal_of
+from signals.format import MISSING, bare_text, unit_range_text, unit_text
 from signals.guards.decide import CellState
 from signals.stats.estimate import Estimate
 
@@ -135,7 +135,7 @@ def route_rows(
 
 def limit_said(limit_ms: float | None) -> str:
     """Return a path's slow limit, empty where none is set."""
-    return "" if limit_ms is None else unit_text("ms", float(limit_ms))
+    return "" if limit_ms is None else bare_text(signal_of("latency_p95_ms"), float(limit_ms))
 
 
 def cost_bars(found: Sequence[PathEconomics]) -> list[BarPair]:
@@ -430,17 +430,12 @@ def _number(unit: Unit, found: Estimate | None, n: str, state: CellState | None 
     if found is None:
         return Number(MISSING, "", n)
     shown = None if state is None else SIGNALS[state]
-    return Number(unit_text(unit, found.value), _range(unit, found), n, shown)
-
-
-def _range(unit: Unit, found: Estimate) -> str:
-    if found.low is None and found.high is None:
-        return "no range yet"
-    if found.high is None:
-        return f"from {unit_text(unit, found.low or 0.0)}"
-    if found.low is None:
-        return f"up to {unit_text(unit, found.high)}"
-    return f"{unit_text(unit, found.low)}\N{EN DASH}{unit_text(unit, found.high)}"
+    return Number(
+        unit_text(unit, found.value),
+        unit_range_text(unit, found.low, found.high) or "no range yet",
+        n,
+        shown,
+    )
 
 
 def _cost(cost: Cost, shown: Shown | None = None) -> Number:

@@ -70,6 +70,7 @@ class MixCard:
     shown: Shown
     gaps: list[GapRow]
     tables: list[AttributeTable]
+    unsaid: list[str]
 
 
 def mix_cards(rollout: Rollout, *, now: datetime) -> list[MixCard]:
@@ -97,6 +98,7 @@ def mix_frozen(evidence: Mapping[str, Any]) -> list[MixCard]:
                 for gap in each["gaps"]
             ],
             tables=[],
+            unsaid=[],
         )
         for each in evidence.get("mix", [])
     ]
@@ -136,17 +138,13 @@ def _gap(attribute: str, value: str, standing: Standing, sentence: str) -> GapRo
 
 
 def _table(mix: AttributeMix, kind: str) -> AttributeTable:
-    told = mix.values[0].exposed.of if mix.values else 0
-    told_elsewhere = mix.values[0].others.of if mix.values else 0
-    if not mix.values:
-        note = "no task says it"
-    else:
-        note = (
-            f"said by {told:,} of {mix.exposed_of:,} {kind} and {told_elsewhere:,} of"
-            f" {mix.others_of:,} other tasks"
-        )
-        if mix.distance is not None:
-            note += f" · the mixes differ by {mix.distance * 100:.0f} of 100 tasks"
+    first = mix.values[0]
+    note = (
+        f"said by {first.exposed.of:,} of {mix.exposed_of:,} {kind} and {first.others.of:,} of"
+        f" {mix.others_of:,} other tasks"
+    )
+    if mix.distance is not None:
+        note += f" · the mixes differ by {mix.distance * 100:.0f} of 100 tasks"
     return AttributeTable(
         attribute=mix.attribute,
         name=attribute_name(mix.attribute),
