@@ -146,7 +146,6 @@ class RouteOut(Out):
     p99 = RangeOut(allow_null=True)
     slow = RangeOut(allow_null=True)
     cost = CostOut()
-    last_at = serializers.DateTimeField(allow_null=True)
 
 
 class EconomicsPathOut(Out):

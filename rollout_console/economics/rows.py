@@ -119,7 +119,6 @@ class Route:
     p99: Estimate | None
     slow: Estimate | None
     cost: Cost
-    last_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

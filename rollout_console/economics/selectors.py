@@ -427,7 +427,6 @@ def _route(route: str, found: RouteTotal, slow_ms: float | None) -> Route:
         p99=seen("latency_p99_ms"),
         slow=seen("slow_path_rate"),
         cost=_cost(measures),
-        last_at=found.last_at,
     )
 
 

@@ -14,9 +14,11 @@ from signals.buckets.keys import CONDITION, RISK
 from signals.buckets.mix import Mixes, Who, mix_tasks
 from signals.ingest.segments import declared_attributes, rule_names
 
-# A mix is told over the present bake, or over the last day where that is longer or nothing is
+# A mix is told over the present bake, or over the last week where that is longer or nothing is
 # exposed yet.
-WINDOW: Final = timedelta(hours=24)
+WINDOW: Final = timedelta(days=7)
+# Clients' clocks may be so far ahead.
+_AHEAD: Final = timedelta(minutes=6)
 _BEFORE: Final = (RolloutState.DRAFT, RolloutState.READY)
 
 
@@ -47,7 +49,7 @@ def exposed_mixes(rollout: Rollout, *, now: datetime) -> list[PathMix]:
     """Return the mixes of a rollout's paths, in their order.
 
     While it is exposed, the exposed tasks are the candidate's; before, they are those of the
-    first stage's segments. Only what was reported live counts, by event minute.
+    first stage's segments. By event minute, history included.
     """
     planned = RolloutState(rollout.state) in _BEFORE
     until = rollout.ended_at or now
@@ -62,7 +64,9 @@ def exposed_mixes(rollout: Rollout, *, now: datetime) -> list[PathMix]:
     if planned:
         stages = StageSegment.objects.filter(stage__rollout=rollout, stage__position=1)
         first = set(stages.values_list("segment_id", flat=True))
-    found = mix_tasks(path_ids=[pk for pk, _, _ in paths], since=since, until=until)
+    found = mix_tasks(
+        path_ids=[pk for pk, _, _ in paths], since=since, until=rollout.ended_at or now + _AHEAD
+    )
     attributes = attributes_of(rollout.workflow_id)
 
     def is_exposed(who: Who) -> bool:

@@ -7,32 +7,12 @@ from typing import Any, Final, NamedTuple
 
 from django.db import connection
 
+from signals.buckets.event_time import event_rows
+from signals.buckets.folds import ARRIVALS, HOUR_S, MIX
 from signals.buckets.keys import ARM_CANDIDATE, CONDITION, INPUT_CONDITIONS, RISK, RISKS
 
 _CONDITIONS: Final = {code: name for name, code in INPUT_CONDITIONS.items()}
 _RISKS: Final = {code: name for name, code in RISKS.items()}
-
-# Live runs by event minute, as `scopes.LIVE_MINUTES` has them, with what kind of case each was.
-_KINDS: Final = """
-select path_id, segment_id, arm, input_condition, risk, sum(n)::bigint from (
-    select path_id, segment_id, arm, input_condition, risk, n from minute_bucket
-    where path_id = any(%(paths)s) and minute >= %(since)s and minute <= %(until)s
-    union all
-    select h.path_id, h.segment_id, h.arm, h.input_condition, h.risk, -h.n
-    from arrival_ledger as h
-    where h.path_id = any(%(paths)s) and h.backfill and h.n > 0
-        and h.arrived_at >= %(since)s and h.arrived_at < %(until)s + interval '1 minute'
-        and h.minute >= %(since)s and h.minute <= %(until)s
-        and not exists (
-            select from ingest_batch as b where b.seq = h.drain and b.folded_at is null
-        )
-) as l group by 1, 2, 3, 4, 5
-"""
-_ATTRIBUTES: Final = """
-select path_id, segment_id, arm, attribute, value, sum(n)::bigint from mix_ledger
-where path_id = any(%(paths)s) and not backfill and minute >= %(since)s and minute <= %(until)s
-group by 1, 2, 3, 4, 5
-"""
 
 
 class Who(NamedTuple):
@@ -51,8 +31,13 @@ class Mixes(NamedTuple):
 
 
 def mix_tasks(*, path_ids: Iterable[int], since: datetime, until: datetime) -> Mixes:
-    """Return what was reported live of tasks in the minutes that begin in [since, until]."""
-    asked: dict[str, Any] = {"paths": list(path_ids), "since": since, "until": until}
+    """Return what tasks of the minutes that begin in [since, until) said, history included."""
+    span: dict[str, Any] = {
+        "path_ids": list(path_ids),
+        "start": since,
+        "end": until,
+        "step_s": HOUR_S,
+    }
     tasks: dict[Who, int] = {}
     values: dict[Who, dict[str, Counter[str]]] = {}
 
@@ -61,13 +46,23 @@ def mix_tasks(*, path_ids: Iterable[int], since: datetime, until: datetime) -> M
             values.setdefault(who, {}).setdefault(attribute, Counter())[value] += n
 
     with connection.cursor() as cursor:
-        cursor.execute(_KINDS, asked)
+        source, asked = event_rows(ARRIVALS, **span)
+        cursor.execute(
+            "select l.path_id, l.segment_id, l.arm, l.input_condition, l.risk, sum(l.n)::bigint"  # noqa: S608  # of our own constants
+            f" from {source} group by 1, 2, 3, 4, 5",
+            asked,
+        )
         for path_id, segment_id, arm, condition, risk, n in cursor.fetchall():
             who = Who(path_id, segment_id, arm == ARM_CANDIDATE)
             tasks[who] = tasks.get(who, 0) + n
             count(who, CONDITION, _CONDITIONS.get(condition), n)
             count(who, RISK, _RISKS.get(risk), n)
-        cursor.execute(_ATTRIBUTES, asked)
+        source, asked = event_rows(MIX, **span)
+        cursor.execute(
+            "select l.path_id, l.segment_id, l.arm, l.attribute, l.value, sum(l.n)::bigint"  # noqa: S608  # likewise
+            f" from {source} group by 1, 2, 3, 4, 5",
+            asked,
+        )
         for path_id, segment_id, arm, attribute, value, n in cursor.fetchall():
             count(Who(path_id, segment_id, arm == ARM_CANDIDATE), attribute, value, n)
     return Mixes({who: n for who, n in tasks.items() if n > 0}, values)

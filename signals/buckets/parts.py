@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from django.db import connection
 
+from signals.buckets.event_time import event_rows, floor
+from signals.buckets.folds import ARRIVALS, HOUR_S, ROUTES
 from signals.buckets.measures import COUNTED, SUMMED, Histogram, Measures
 
 # What money, tokens, reviews and fallbacks are told by; histograms are read by route only.
@@ -40,7 +42,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RouteTotal:
-    """Tasks that took one route; `last_at` is the minute of the newest."""
+    """Tasks that took one route."""
 
     n: int = 0
     n_error: int = 0
@@ -49,7 +51,6 @@ class RouteTotal:
     cost_sum: float = 0.0
     cost_sq: float = 0.0
     latency: Histogram = field(default_factory=Histogram)
-    last_at: datetime | None = None
 
 
 def place_measures(
@@ -64,22 +65,32 @@ def place_measures(
     Args:
         fields: summed fields of `Measures` to read; the others stay 0.
     """
-    found = Found({}, {}, {})
     names = [name for name in SUMMED if name in fields]
+    source, asked = event_rows(ARRIVALS, path_ids=path_ids, start=since, end=until, step_s=HOUR_S)
     with connection.cursor() as cursor:
         cursor.execute(
-            "select path_id, segment_id, arm, mode, min(minute) filter (where n > 0),"  # noqa: S608  # of our own constants
-            f" max(minute) filter (where n > 0), {_sums(names)} from minute_bucket"
-            " where path_id = any(%s) and minute >= %s and minute < %s group by 1, 2, 3, 4",
-            [list(path_ids), since, until],
+            f"select l.path_id, l.segment_id, l.arm, l.mode, {_sums(names)} from {source}"  # noqa: S608  # of our own constants
+            " group by 1, 2, 3, 4",
+            asked,
         )
-        for path_id, segment_id, arm, mode, first_at, last_at, *values in cursor.fetchall():
-            measures = Measures(**dict(zip(names, values, strict=True)))
-            found.by_place[Place(path_id, segment_id, arm, mode)] = measures
-            if first_at is not None:
-                found.first_at[path_id] = min(first_at, found.first_at.get(path_id, first_at))
-                found.last_at[path_id] = max(last_at, found.last_at.get(path_id, last_at))
-    return found
+        by_place = {
+            Place(*key): Measures(**dict(zip(names, values, strict=True)))
+            for *key, values in ((*row[:4], row[4:]) for row in cursor.fetchall())
+        }
+        ends = (
+            "select m.minute from minute_bucket as m where m.path_id = p.id and m.n > 0"
+            " and m.minute >= %s and m.minute < %s order by m.minute"
+        )
+        cursor.execute(
+            f"select p.id, ({ends} limit 1), ({ends} desc limit 1) from unnest(%s::int[]) as p(id)",  # noqa: S608  # likewise
+            [since, until, since, until, list(path_ids)],
+        )
+        rows = cursor.fetchall()
+    return Found(
+        by_place,
+        {path_id: first for path_id, first, _ in rows if first is not None},
+        {path_id: last for path_id, _, last in rows if last is not None},
+    )
 
 
 def reported_before(*, path_ids: Sequence[int], before: datetime) -> set[int]:
@@ -87,8 +98,9 @@ def reported_before(*, path_ids: Sequence[int], before: datetime) -> set[int]:
     with connection.cursor() as cursor:
         cursor.execute(
             "select p.id from unnest(%s::int[]) as p(id) where exists (select 1 from minute_bucket"
+            " as b where b.path_id = p.id and b.minute < %s) or exists (select 1 from hour_bucket"
             " as b where b.path_id = p.id and b.minute < %s)",
-            [list(path_ids), before],
+            [list(path_ids), before, floor(before, HOUR_S)],
         )
         return {row[0] for row in cursor.fetchall()}
 
@@ -97,21 +109,20 @@ def route_totals(
     *, path_ids: Sequence[int], since: datetime, until: datetime
 ) -> dict[tuple[int, str], RouteTotal]:
     """Return by path id and route what happened in the minutes that begin in [since, until)."""
-    where = "where path_id = any(%s) and minute >= %s and minute < %s"
-    asked: list[Any] = [list(path_ids), since, until]
+    source, asked = event_rows(ROUTES, path_ids=path_ids, start=since, end=until, step_s=HOUR_S)
     counts: dict[tuple[int, str], dict[int, int]] = {}
     with connection.cursor() as cursor:
         cursor.execute(
-            "select l.path_id, l.route, h.idx, sum(h.cnt)::bigint from route_ledger as l"  # noqa: S608  # likewise
+            f"select l.path_id, l.route, h.idx, sum(h.cnt)::bigint from {source}"  # noqa: S608  # likewise
             " cross join lateral unnest(l.latency_idx, l.latency_cnt) as h(idx, cnt)"
-            f" {where} group by 1, 2, 3",
+            " group by 1, 2, 3",
             asked,
         )
         for path_id, route, index, count in cursor.fetchall():
             counts.setdefault((path_id, route), {})[index] = count
         cursor.execute(
-            f"select path_id, route, {_sums(_ROUTE_SUMS)}, sum(latency_zero)::bigint,"  # noqa: S608  # likewise
-            f" coalesce(max(latency_max), 0), max(minute) from route_ledger {where} group by 1, 2",
+            f"select l.path_id, l.route, {_sums(_ROUTE_SUMS)}, sum(l.latency_zero)::bigint,"  # noqa: S608  # likewise
+            f" coalesce(max(l.latency_max), 0) from {source} group by 1, 2",
             asked,
         )
         rows = cursor.fetchall()
@@ -119,11 +130,12 @@ def route_totals(
         (path_id, route): RouteTotal(
             **dict(zip(_ROUTE_SUMS, sums, strict=True)),
             latency=Histogram(zero, largest, counts.get((path_id, route), {})),
-            last_at=last_at,
         )
-        for path_id, route, *sums, zero, largest, last_at in rows
+        for path_id, route, *sums, zero, largest in rows
     }
 
 
 def _sums(names: Sequence[str]) -> str:
-    return ", ".join(f"sum({name})::{'bigint' if name in COUNTED else 'float8'}" for name in names)
+    return ", ".join(
+        f"sum(l.{name})::{'bigint' if name in COUNTED else 'float8'}" for name in names
+    )

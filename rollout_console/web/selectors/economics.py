@@ -96,7 +96,6 @@ class RouteRow:
     p99: Number
     slow: Number
     cost: Number
-    last_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,7 +418,6 @@ def _route(row: Route) -> RouteRow:
         p99=_number("ms", row.p99, _n_of(row.p99, row.n)),
         slow=_number("share", row.slow, _n_of(row.slow, row.n)),
         cost=_cost(row.cost),
-        last_at=row.last_at,
     )
 
 

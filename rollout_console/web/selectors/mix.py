@@ -116,9 +116,8 @@ def _card(mix: PathMix) -> MixCard:
         others=mix.others,
         shown=_shown([gap.sure for gap in mix.gaps], bool(mix.exposed and mix.others)),
         gaps=[_gap(gap.attribute, gap.value, gap.standing, gap.sentence) for gap in mix.gaps],
-        tables=[
-            _table(each, "first-stage" if mix.planned else "exposed") for each in mix.attributes
-        ],
+        tables=[_table(each, kind) for each in mix.attributes if each.values],
+        unsaid=[attribute_name(each.attribute) for each in mix.attributes if not each.values],
     )
 
 

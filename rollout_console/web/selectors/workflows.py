@@ -25,7 +25,6 @@ SPANS: Final[dict[str, tuple[str, timedelta | None]]] = {
     "30d": ("30 d", timedelta(days=30)),
     "all": ("All", None),
 }
-ROUTES_MOST: Final = timedelta(days=7)
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # The signals of the table, in its order.
 SHOWN: Final = ("quality_pass_rate", "latency_p50_ms", "latency_p95_ms", "cost_per_task_usd")
@@ -79,7 +78,6 @@ class PathTable:
     rows: list[ReleaseRow]
     slow_limit: str
     routes: list[RouteRow]
-    routes_since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +151,12 @@ def workflow_view(slug: str, *, span: str, principal: Principal, now: datetime) 
     since, until = _NEVER if length is None else now - length, now + timedelta(minutes=6)
     ids = [path.pk for path in paths]
     totals = release_totals(path_ids=ids, since=since, until=until)
-    # Routes are not folded: the longest spans are cut to what is read in a moment.
-    since = max(since, now - ROUTES_MOST)
     routes = route_rows(paths, since=since, until=until)
     versions = dict(Release.objects.filter(workflow=workflow).values_list("pk", "version"))
     return WorkflowView(
         workflow=workflow,
         span=span,
-        paths=[
-            _table(path, totals, versions, routes.get(path.pk, []), since if routes else None)
-            for path in paths
-        ],
+        paths=[_table(path, totals, versions, routes.get(path.pk, [])) for path in paths],
         rollouts=[
             (rollout.slug, rollout.candidate.version, STATES[RolloutState(rollout.state)])
             for rollout in workflow.rollouts.select_related("candidate").order_by("-pk")[:20]
@@ -177,7 +170,6 @@ def _table(
     totals: Mapping[tuple[int, int], ReleaseTotal],
     versions: Mapping[int, str],
     routes: list[RouteRow],
-    routes_since: datetime | None,
 ) -> PathTable:
     here = {
         release_id: found for (path_id, release_id), found in totals.items() if path_id == path.pk
@@ -194,7 +186,6 @@ def _table(
         ],
         slow_limit=limit_said(path.limits.get("slow_path_ms")),
         routes=routes,
-        routes_since=routes_since,
     )
 
 
