@@ -5,6 +5,7 @@ from django.urls import path, re_path
 from rollout_console.api import (
     controls,
     docs,
+    economics,
     expansions,
     exposure,
     plans,
@@ -25,6 +26,8 @@ urlpatterns = [
     path("v1/rollouts/<str:slug>", reads.RolloutView.as_view(), name="rollout"),
     path("v1/rollouts/<str:slug>/verdicts", reads.VerdictsView.as_view(), name="verdicts"),
     path("v1/rollouts/<str:slug>/readiness", reads.ReadinessView.as_view(), name="readiness"),
+    path("v1/rollouts/<str:slug>/mix", economics.MixView.as_view(), name="mix"),
+    path("v1/rollouts/<str:slug>/economics", economics.EconomicsView.as_view(), name="economics"),
     path("v1/exposure/versions", reads.ExposureVersionsView.as_view(), name="exposure_versions"),
     path(
         "v1/exposure/versions/<int:number>",
