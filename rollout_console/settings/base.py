@@ -49,6 +49,7 @@ INSTALLED_APPS = [
     "rollout_console.exposure",
     "rollout_console.containment",
     "approvals.expansions",
+    "rollout_console.replay",
     "rollout_console.web",
     "rollout_console.api",
     "django.contrib.admin",
