@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from rollout_console.api import controls, docs, expansions, exposure, plans, reads, series
+from rollout_console.api import controls, docs, expansions, exposure, plans, pulls, reads, series
 
 app_name = "api"
 
@@ -56,6 +56,8 @@ urlpatterns = [
         controls.ReleaseView.as_view(),
         name="release",
     ),
+    path("v1/workflows/<str:workflow>/pulls", pulls.PullsView.as_view(), name="pulls"),
+    path("v1/workflows/<str:workflow>/pulls/<str:name>", pulls.PullView.as_view(), name="pull"),
     path("v1/rollouts/<str:slug>/ready", controls.ReadyView.as_view(), name="ready"),
     path("v1/rollouts/<str:slug>/go-live", controls.GoLiveView.as_view(), name="go_live"),
     path("v1/rollouts/<str:slug>/complete", controls.CompleteView.as_view(), name="complete"),

