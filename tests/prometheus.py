@@ -43,7 +43,7 @@ class Prometheus:
     def fill(self, name: str, samples: Iterable[tuple[datetime, float, dict[str, str]]]) -> None:
         """Give a gauge exactly these samples; only while the server is down."""
         lines = [f"# TYPE {name} gauge"]
-        for at, value, labels in samples:
+        for at, value, labels in sorted(samples, key=lambda sample: sample[0]):
             told = ",".join(f'{key}="{text}"' for key, text in labels.items())
             lines.append(f"{name}{{{told}}} {value!r} {at.timestamp():.3f}")
         file = self._folder / f"{name}.om"

@@ -37,8 +37,8 @@ class Window:
     step_s: int
 
 
-def address_fault(url: str, *, credential: str = "") -> str | None:
-    """Return why no pull may go to this address with this credential; None where it may."""
+def address_fault(url: str) -> str | None:
+    """Return why no pull may go to this address; None where it may."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -52,13 +52,19 @@ def address_fault(url: str, *, credential: str = "") -> str | None:
         return "The address is the server's, without ? or #: /api/v1/query_range is added."
     if settings.PULL_HOSTS and not _is_allowed(parts.netloc.lower(), host.lower()):
         return f"The setting PULL_HOSTS does not allow pulls from {host}."
-    if credential:
-        known = settings.PULL_CREDENTIALS.get(credential)
-        if known is None:
-            return f"The setting PULL_CREDENTIALS has no credential “{credential}”."
-        if not _is_below(url, str(known.get("url", ""))):
-            # Else whoever may set up a pull could have a secret sent to a server of their own.
-            return f"The credential “{credential}” is for another address."
+    return None
+
+
+def credential_fault(url: str, *, credential: str) -> str | None:
+    """Return why this credential may not be sent there; None where it may, or there is none."""
+    if not credential:
+        return None
+    known = settings.PULL_CREDENTIALS.get(credential)
+    if known is None:
+        return f"The setting PULL_CREDENTIALS has no credential “{credential}”."
+    if not _is_below(url, str(known.get("url", ""))):
+        # Else whoever may set up a pull could have a secret sent to a server of their own.
+        return f"The credential “{credential}” is for another address."
     return None
 
 
@@ -70,7 +76,8 @@ def query_range(
     Raises:
         PullFailed
     """
-    if fault := address_fault(base_url, credential=credential):
+    fault = address_fault(base_url) or credential_fault(base_url, credential=credential)
+    if fault is not None:
         raise PullFailed(fault)
     form = {
         "query": query,

@@ -17,7 +17,7 @@ from rollout_console.catalog.models import Person, Release, Segment, Workflow, W
 from rollout_console.core.errors import InvalidInput
 from signals.points.kinds import Distribution, MetricPoint, Series
 from signals.points.services import points_store
-from signals.pulls.client import PullFailed, Window, address_fault, query_range
+from signals.pulls.client import PullFailed, Window, address_fault, credential_fault, query_range
 from signals.pulls.models import PullSource
 from signals.pulls.prometheus import AnsweredSeries, labels_missing
 
@@ -152,9 +152,10 @@ def pull_check(*, workflow: Workflow, told: Mapping[str, Any]) -> tuple[Workflow
         owner = Person.objects.filter(username=told["owner"], is_active=True).first()
         if owner is None:
             errors.append({"pointer": "/owner", "detail": "There is no such person."})
-    if fault := address_fault(told["base_url"], credential=told["credential"]):
-        pointer = "/credential" if "credential" in fault else "/base_url"
-        errors.append({"pointer": pointer, "detail": fault})
+    if fault := address_fault(told["base_url"]):
+        errors.append({"pointer": "/base_url", "detail": fault})
+    elif fault := credential_fault(told["base_url"], credential=told["credential"]):
+        errors.append({"pointer": "/credential", "detail": fault})
     if errors or path is None or owner is None:
         raise InvalidInput(f"The pull does not fit: {errors[0]['detail']}", errors=errors)
     return path, owner
