@@ -258,6 +258,7 @@ def _days(name: str, *, default: int, least: int) -> int:
 RUN_DAYS_KEPT = _days("RUN_DAYS_KEPT", default=30, least=9)
 MINUTE_DAYS_KEPT = _days("MINUTE_DAYS_KEPT", default=40, least=9)
 LEDGER_DAYS_KEPT = _days("LEDGER_DAYS_KEPT", default=400, least=MINUTE_DAYS_KEPT)
+POINT_DAYS_KEPT = _days("POINT_DAYS_KEPT", default=400, least=9)
 
 # --- Expansions: how long a request can be approved and started, in seconds ---
 
