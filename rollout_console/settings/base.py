@@ -274,7 +274,27 @@ WATCH_STEPS = [
 # --- Pulls: hosts that may be asked (none named: any), and the secrets they want, by name ---
 
 PULL_HOSTS = env.list("PULL_HOSTS", default=[])
-PULL_CREDENTIALS = env.json("PULL_CREDENTIALS", default={})
+
+
+def _credentials() -> dict[str, dict[str, str]]:
+    words = 'PULL_CREDENTIALS is JSON, such as {"main": {"url": "https://…", "bearer": "…"}}.'
+    try:
+        told = env.json("PULL_CREDENTIALS", default={})
+    except ValueError:
+        # Without its own text, which would hold the secrets.
+        raise ImproperlyConfigured(words) from None
+    if not isinstance(told, dict) or not all(
+        isinstance(each, dict)
+        and "url" in each
+        and ("bearer" in each or "username" in each)
+        and all(isinstance(value, str) for value in each.values())
+        for each in told.values()
+    ):
+        raise ImproperlyConfigured(words)
+    return told
+
+
+PULL_CREDENTIALS = _credentials()
 
 # --- Where the console is reached, for links in messages ---
 

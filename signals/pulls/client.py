@@ -1,5 +1,6 @@
 """Asking a server: never inside a transaction, with time and size bounded."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from django.conf import settings
 from signals.pulls.prometheus import AnsweredSeries, AnswerUnusable, answer_read, refusal_of
 
 TIMEOUT: Final = httpx.Timeout(10.0, connect=3.0)
+# Of one attempt as a whole: a server that drips its answer would never run into TIMEOUT.
+ATTEMPT_S: Final = 20.0
 ATTEMPTS: Final = 2
 BODY_MAX: Final = 32 * 1024 * 1024
 # The server may be well again in a moment.
@@ -118,11 +121,14 @@ def _post(base_url: str, form: Mapping[str, str], *, credential: str) -> bytes:
         auth = httpx.BasicAuth(known["username"], known.get("password", ""))
     url = f"{base_url.rstrip('/')}/api/v1/query_range"
     # No redirects: they could lead where no pull may go. No proxies or netrc of this machine.
+    until_s = time.monotonic() + ATTEMPT_S
     client = httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False)
     with client, client.stream("POST", url, data=form, headers=headers, auth=auth) as answer:
         body = bytearray()
         for chunk in answer.iter_bytes():
             body += chunk
+            if time.monotonic() > until_s:
+                raise _Passing("The server does not answer in time.")
             if len(body) > BODY_MAX:
                 raise PullFailed(f"The answer is larger than {BODY_MAX:,} bytes: aggregate it.")
         if answer.status_code == httpx.codes.OK:

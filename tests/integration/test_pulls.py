@@ -341,6 +341,20 @@ def test_a_broken_server_is_an_error_with_words(
     assert not MetricPointRow.objects.exists()
 
 
+def test_a_server_that_drips_its_answer_is_given_up(
+    workflow: Workflow, broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The attempt's time is over with the first byte; no single read ever times out.
+    monkeypatch.setattr("signals.pulls.client.ATTEMPT_S", 0.0)
+    url, asked = broken(lambda: (200, b"{}"))
+    put("depth", {"base_url": url, "query": "depth"})
+
+    assert pulls_run(now=timezone.now() + timedelta(minutes=2)) == 0
+
+    assert "in time" in PullSource.objects.get().error
+    assert len(asked) == 2
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_workers_never_ask_for_the_same_window(workflow: Workflow, broken: Any) -> None:
     both_in = threading.Barrier(2)

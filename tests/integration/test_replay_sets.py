@@ -331,3 +331,22 @@ def test_a_record_can_be_several_items(replay: Replay, tmp_path: Path) -> None:
         ("cpu", 5.0, "replay:map"),
         ("disk", 7.0, "replay:map"),
     ]
+
+
+def test_gauges_shifted_to_now_are_live(replay: Replay, tmp_path: Path) -> None:
+    (tmp_path / "map.yaml").write_text(
+        "version: 1\nsource: {format: csv}\n"
+        "workflow: {slug: now, name: Now, paths: [{slug: only, name: Only}]}\n"
+        "gauges:\n  occurred_at: {time: at, format: unix}\n"
+        "  path: {const: only}\n  name: {const: cpu}\n  value: value\n"
+    )
+    (tmp_path / "t.csv").write_text("at,value\n1700000000,1\n1700000060,2.5\n")
+
+    for _ in range(2):
+        counts = replay("t.csv", "--mapping", "map.yaml", "--shift-to-now")
+        assert (counts["accepted"], counts["duplicates"]) == (2, 0)
+
+    points = MetricPointRow.objects.order_by("at")
+    assert [point.backfill for point in points] == [False] * 4
+    assert {point.last for point in points} == {1.0, 2.5}
+    assert all(datetime.now(tz=UTC) - point.at < timedelta(minutes=5) for point in points)
