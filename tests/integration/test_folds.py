@@ -68,7 +68,11 @@ def some_items(seed: int, count: int, *, days: float = 2.0) -> list[dict[str, An
 
 
 def store(
-    items: Sequence[dict[str, Any]], *, kind: BatchKind = BatchKind.RUNS, backfill: bool = False
+    items: Sequence[dict[str, Any]],
+    *,
+    kind: BatchKind = BatchKind.RUNS,
+    backfill: bool = False,
+    any_age: bool = False,
 ) -> None:
     _, reporter = token(Scope.INGEST)
     batch_store(
@@ -78,7 +82,7 @@ def store(
         principal=reporter,
         now=timezone.now(),
         kind=kind,
-        any_age=backfill,
+        any_age=any_age or backfill,
         backfill=backfill,
     )
 
