@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "approvals.authority",
     "signals.ingest",
     "signals.buckets",
+    "signals.points",
     "signals.guards",
     "signals.alerts",
     "rollout_console.rollouts",
