@@ -27,9 +27,10 @@ from signals.buckets.measures import Measures
 from signals.buckets.models import HourBucket, MinuteBucket, StaleBucket
 from signals.buckets.selectors import release_totals, series_measures
 from signals.buckets.services import buckets_fold, stale_fold
+from signals.ingest.drain import batches_drain
 from signals.ingest.labels import observations_attribute
 from signals.ingest.models import BatchKind
-from signals.ingest.services import batch_store, batches_drain, caches_forget
+from signals.ingest.services import batch_store, caches_forget
 from tests.factories import rollout_at, token
 from tests.labels import observation
 from tests.live import ROOT
@@ -214,7 +215,7 @@ def test_any_order_doubling_splitting_and_interleaving_gives_the_same_folds(seed
 
 # Where a worker dies: with its work done and not committed.
 _DIE_AFTER = {
-    "drain": ("signals.ingest.services", "_runs_keep"),
+    "drain": ("signals.ingest.drain", "_runs_keep"),
     "attribution": ("signals.ingest.labels", "_drain_number"),
     "fold": ("signals.buckets.services", "batches_add"),
     "refold": ("signals.buckets.services", "buckets_refold"),
