@@ -147,13 +147,20 @@ def every_fold() -> dict[str, Any]:
     return found
 
 
-def everything(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return runs, and for a third of them one label each."""
-    items = some_items(seed, 150)
+def everything(
+    seed: int, *, days: float = 2.0
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return runs, and for some of them a label of each kind."""
+    items = some_items(seed, 150, days=days)
     labels = [
-        observation(item, passed=number % 2 > 0, score=0.5, failure_category="vague")
+        observation(item, passed=number % 2 > 0, score=0.5)
         for number, item in enumerate(items[::3])
     ]
+    labels += [
+        observation(item, "outcome", outcome="error", failure_category="vague", critical=True)
+        for item in items[2::7]
+    ]
+    labels += [observation(item, "feedback", value="up") for item in items[4::9]]
     labels += [observation(item, "review", verdict="edited") for item in items[1::5]]
     return items, labels
 

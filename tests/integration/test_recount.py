@@ -26,11 +26,11 @@ def held(transactional_db: None) -> dict[str, Any]:
     """Runs live and old, labels on both, all of it folded; return the folds."""
     rollout_at(RolloutState.LIVE)
     caches_forget()
-    items, labels = everything(21)
+    items, labels = everything(21, days=0.25)
     store(items[:100])
     store(items[50:])
     store(labels, kind=BatchKind.OBSERVATIONS)
-    store(some_items(22, 40, days=300), backfill=True)
+    store(some_items(22, 10, days=300), backfill=True)
     settle()
     settle()
     return every_fold()
@@ -130,7 +130,7 @@ def test_a_ledger_that_differs_is_named_and_put_right_with_its_folds(
 def test_a_rebuild_loses_nothing_that_comes_meanwhile(held: dict[str, Any]) -> None:
     change("update minute_bucket set n = 0")
     change("update arrival_ledger set n_ok = n_ok + 1 where n > 0")
-    more = some_items(23, 200)
+    more = some_items(23, 200, days=0.25)
     done = threading.Event()
 
     def report() -> None:
@@ -154,7 +154,7 @@ def test_a_rebuild_loses_nothing_that_comes_meanwhile(held: dict[str, Any]) -> N
     assert said("ledger", "rebuild", "--from-runs")[1]["equal"] is True
     assert said("folds", "rebuild")[1]["equal"] is True
     every_fold()
-    assert sum(MinuteBucket.objects.values_list("n", flat=True)) == 150 + 40 + 200
+    assert sum(MinuteBucket.objects.values_list("n", flat=True)) == 150 + 10 + 200
 
 
 def test_a_span_is_whole_hours_and_batches_that_went_are_told(held: dict[str, Any]) -> None:
