@@ -369,6 +369,15 @@ def release_totals(
     }
 
 
+def release_ends(
+    *, path_ids: Sequence[int], since: datetime, until: datetime
+) -> dict[tuple[int, int], tuple[datetime, datetime]]:
+    """Return by path id and release id the first and newest minute in [since, until)."""
+    paths = list(path_ids)
+    source, arguments = event_rows(ARRIVALS, path_ids=paths, start=since, end=until, step_s=HOUR_S)
+    return _release_ends(source, arguments, since=since, until=until)
+
+
 def _release_ends(
     source: str, arguments: Sequence[Any], *, since: datetime, until: datetime
 ) -> dict[tuple[int, int], tuple[datetime, datetime]]:
