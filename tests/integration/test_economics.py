@@ -167,6 +167,9 @@ def test_before_it_is_live_the_first_stage_stands_for_it() -> None:
     )
     assert "Too protected" in page
     assert "0 of 200 first-stage tasks were high-risk" in page
+    assert (
+        "On “draft” 4 things common elsewhere are missing or rare in the first-stage set." in page
+    )
 
 
 def test_an_expansion_request_freezes_what_cannot_be_shown() -> None:
