@@ -10,6 +10,7 @@ from rollout_console.api import (
     exposure,
     plans,
     reads,
+    releases,
     series,
 )
 
@@ -63,9 +64,19 @@ urlpatterns = [
         name="segment_match",
     ),
     path(
+        "v1/workflows/<str:workflow>/releases",
+        releases.ReleasesView.as_view(),
+        name="releases",
+    ),
+    path(
         "v1/workflows/<str:workflow>/releases/<str:version>",
-        controls.ReleaseView.as_view(),
+        releases.ReleaseView.as_view(),
         name="release",
+    ),
+    path(
+        "v1/workflows/<str:workflow>/comparison",
+        releases.ComparisonView.as_view(),
+        name="comparison",
     ),
     path("v1/rollouts/<str:slug>/ready", controls.ReadyView.as_view(), name="ready"),
     path("v1/rollouts/<str:slug>/go-live", controls.GoLiveView.as_view(), name="go_live"),
