@@ -24,17 +24,12 @@ from rollout_console.replay.items import GAUGE, RUN, Item, Place, Refusal
 from rollout_console.replay.mapping import Mapping
 from rollout_console.replay.observations import observations_store
 from signals.buckets.services import buckets_fold
+from signals.ingest.drain import backfill_drain, batches_drain
 from signals.ingest.framing import JSON, MAX_ITEMS, MAX_UNPACKED
 from signals.ingest.labels import observations_attribute
 from signals.ingest.models import BatchState, IngestBatch
 from signals.ingest.runs import ItemError
-from signals.ingest.services import (
-    BacklogFull,
-    backfill_drain,
-    batch_store,
-    batches_drain,
-    caches_forget,
-)
+from signals.ingest.services import BacklogFull, batch_store, caches_forget
 
 REPLAY: Final = Principal(kind="system", name="replay", id=0)
 # A heartbeat younger than this says that somebody drains beside us.
