@@ -54,13 +54,13 @@ def story(stack: Stack, server: Prometheus) -> None:
     assert doubled == (0,)
 
 
-@pytest.mark.parametrize("env", [{}, {"REDIS_URL": NO_BROKER}], ids=["job", "keeper"])
-def test_a_stack_pulls(tmp_path: Path, env: dict[str, str]) -> None:
+@pytest.mark.parametrize("broker", [None, NO_BROKER], ids=["job", "keeper"])
+def test_a_stack_pulls(tmp_path: Path, broker: str | None) -> None:
     prometheus_needed()
     server = Prometheus(tmp_path, scrapes_itself=True)
     server.start()
     try:
-        with Stack(**env) as stack:
+        with Stack() if broker is None else Stack(REDIS_URL=broker) as stack:
             story(stack, server)
     finally:
         server.stop()
