@@ -13,8 +13,10 @@ from signals.ingest.rows import COLUMNS, OUTCOMES
 
 _columns: Final = ", ".join(COLUMNS)
 
+# Emptied too, for a caller that does not commit in between.
 STAGING: Final = (
-    "create temp table if not exists run_staging (like public.run) on commit delete rows"
+    "create temp table if not exists run_staging (like public.run) on commit delete rows;"
+    " delete from run_staging"
 )
 COPY: Final = f"copy run_staging ({_columns}) from stdin (null '')"
 
@@ -92,6 +94,9 @@ _kept: Final = ", ".join(f"k.{name}" for name in _COUNTS)
 def _keep(*, backfill: bool) -> str:
     """SQL that keeps the new ones of the staged runs and appends to the ledger what they add.
 
+    It answers a row for each drain, workflow and path: how many runs came, how many of them were
+    new, and when the newest happened.
+
     What is live arrives when its batch was received; history arrives when it happened, and asks
     nobody for a review any more.
     """
@@ -151,7 +156,15 @@ with fresh as (
     from fresh where counts and review_requested and not {str(backfill).lower()}
     on conflict do nothing
 )
-select drain, count(*) from fresh group by drain
+select s.drain, s.workflow_id, s.path_id, s.n, coalesce(f.n, 0), s.newest_at
+from (
+    select drain, workflow_id, path_id, count(*) as n, max(occurred_at) as newest_at
+    from run_staging group by drain, workflow_id, path_id
+) as s
+left join (
+    select drain, workflow_id, path_id, count(*) as n
+    from fresh group by drain, workflow_id, path_id
+) as f using (drain, workflow_id, path_id)
 """  # noqa: S608  # of our own constants
 
 

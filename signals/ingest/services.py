@@ -35,6 +35,7 @@ from signals.ingest.runs import (
 )
 from signals.ingest.segments import SegmentRules
 from signals.ingest.selectors import queue_state
+from signals.ingest.sources import Brought, Named, sources_note
 
 log = structlog.get_logger()
 
@@ -47,6 +48,12 @@ DISCOVERED_PATHS: Final = 200
 BACKLOG_FRESH_S: Final = 0.5
 GZIP_MAGIC: Final = b"\x1f\x8b"
 
+
+class _OfWorkflow(msgspec.Struct):
+    workflow: str = ""
+
+
+_workflow_decode: Final = msgspec.json.Decoder(_OfWorkflow).decode
 _runs_decode: Final = msgspec.json.Decoder(list[Run]).decode
 _observations_decode: Final = msgspec.json.Decoder(list[Observation]).decode
 _json_encode: Final = msgspec.json.Encoder().encode
@@ -174,10 +181,23 @@ def _items_check(
             elif limited is not None and place.workflow_id not in limited:
                 raise _unknown_workflow(run.workflow)
         except ItemRefused as refused:
-            errors.append(ItemError(index, refused.pointer, refused.detail))
+            errors.append(_item_error(index, refused, item, principal=principal))
         else:
             good.append(item)
     return good, errors
+
+
+def _item_error(
+    index: int, refused: ItemRefused, item: bytes, *, principal: Principal
+) -> ItemError:
+    """Return what is wrong with an item, and whose concern that is."""
+    try:
+        workflow_id = places().workflows.get(_workflow_decode(item).workflow, 0)
+    except msgspec.DecodeError:
+        workflow_id = 0
+    if not principal.reaches(workflow_id):
+        workflow_id = 0
+    return ItemError(index, refused.pointer, refused.detail, workflow_id)
 
 
 def _observations_check(
@@ -197,7 +217,7 @@ def _observations_check(
             if slug not in workflows or not principal.reaches(workflows[slug]):
                 raise _unknown_workflow(slug)
         except ItemRefused as refused:
-            errors.append(ItemError(index, refused.pointer, refused.detail))
+            errors.append(_item_error(index, refused, item, principal=principal))
         else:
             good.append(item)
     return good, errors
@@ -252,11 +272,11 @@ def _batch_insert(
             """
             with stored as (
                 insert into ingest_batch (
-                    id, kind, received_at, token_name, n_accepted, n_rejected, errors, body,
-                    body_bytes, backfill, state, attempts, error, drained_at, folded_at, duplicates,
-                    unknown_segments
+                    id, kind, received_at, token_name, n_accepted, n_rejected, errors, rejected_in,
+                    body, body_bytes, backfill, state, attempts, error, drained_at, folded_at,
+                    duplicates, unknown_segments
                 ) values (
-                    %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, '', %s, %s, %s, '{}'
+                    %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, '', %s, %s, %s, '{}'
                 )
                 returning seq
             )
@@ -270,6 +290,7 @@ def _batch_insert(
                 n_accepted,
                 len(errors),
                 _json_encode([error.document() for error in errors]).decode(),
+                [error.workflow_id for error in errors],
                 packed,
                 0 if packed is None else len(packed),
                 backfill,
@@ -290,6 +311,8 @@ class _Picked:
     kind: str
     body: bytes
     n_accepted: int
+    token_name: str
+    received_at: datetime
 
 
 def batches_drain(*, now: datetime) -> int:
@@ -367,7 +390,7 @@ def _lock_batches(
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            select seq, kind, body, n_accepted from ingest_batch
+            select seq, kind, body, n_accepted, token_name, received_at from ingest_batch
             where state = 'pending' and backfill = %s and (retry_at is null or retry_at <= %s)
                 and (%s::text is null or kind = %s) and seq > %s
                 and (%s::int is null or n_accepted <= %s)
@@ -375,17 +398,22 @@ def _lock_batches(
             """,
             [backfill, now, kind, kind, after, at_most, at_most, count],
         )
-        return [_Picked(seq, kind, bytes(body), n) for seq, kind, body, n in cursor.fetchall()]
+        return [
+            _Picked(seq, kind, bytes(body), *rest) for seq, kind, body, *rest in cursor.fetchall()
+        ]
 
 
 def _group_drain(picked: Sequence[_Picked], *, backfill: bool, now: datetime) -> None:
-    unknown: dict[int, dict[str, int]] = {}
+    named = Named()
     if picked[0].kind == BatchKind.RUNS:
-        fresh = _runs_keep(picked, backfill=backfill, unknown_segments=unknown, now=now)
+        brought = _runs_keep(picked, backfill=backfill, named=named, now=now)
     else:
-        fresh = observations_keep(
+        brought = observations_keep(
             [(batch.seq, _observations_decode(_unpacked(batch.body))) for batch in picked]
         )
+    fresh: dict[int, int] = {}
+    for each in brought:
+        fresh[each.drain] = fresh.get(each.drain, 0) + each.fresh
     with connection.cursor() as cursor:
         cursor.executemany(
             """
@@ -397,34 +425,44 @@ def _group_drain(picked: Sequence[_Picked], *, backfill: bool, now: datetime) ->
                 (
                     now,
                     batch.n_accepted - fresh.get(batch.seq, 0),
-                    _json_encode(unknown.get(batch.seq, {})).decode(),
+                    _json_encode(named.segments_of(batch.seq)).decode(),
                     batch.seq,
                 )
                 for batch in picked
             ],
         )
+    # The last statements: what they lock is every drain's, and is held for the commit alone.
+    sources_note(
+        {batch.seq: (batch.token_name, batch.received_at) for batch in picked},
+        brought,
+        kind=picked[0].kind,
+        backfill=backfill,
+        named=named,
+    )
 
 
 def _runs_keep(
     picked: Sequence[_Picked],
     *,
     backfill: bool,
-    unknown_segments: dict[int, dict[str, int]],
+    named: Named,
     now: datetime,
-) -> dict[int, int]:
-    """Keep the batches' new runs with their ledger entries; return how many each brought.
+) -> list[Brought]:
+    """Keep the batches' new runs with their ledger entries; return what each brought.
 
-    Segment names nobody knows are counted in `unknown_segments`, by batch.
+    Clients, and segment names nobody knows, are noted in `named`.
     """
     batches = [(batch, _runs_decode(_unpacked(batch.body))) for batch in picked]
     runs = [run for _, batch_runs in batches for run in batch_runs]
     names = _names_read(runs, now=now)
     lines: list[str] = []
     for batch, batch_runs in batches:
-        seen = unknown_segments[batch.seq] = {}
+        seen = named.segments[batch.seq] = {}
         lines.extend(
             run_line(run, drain=batch.seq, names=names, unknown_segments=seen) for run in batch_runs
         )
+        named.clients |= {(run.workflow, run.path, run.client) for run in batch_runs if run.client}
+    named.places = {key: (roles.workflow_id, roles.path_id) for key, roles in names.paths.items()}
     lines.append("")
     with connection.cursor() as cursor:
         cursor.execute(
@@ -435,9 +473,9 @@ def _runs_keep(
         with cursor.copy(drain_sql.COPY) as copy:
             copy.write("\n".join(lines))
         cursor.execute(drain_sql.KEEP_BACKFILL if backfill else drain_sql.KEEP)
-        fresh = dict(cursor.fetchall())
+        brought = [Brought(*row) for row in cursor.fetchall()]
         cursor.execute(drain_sql.AWAITED)
-    return fresh
+    return brought
 
 
 def _unpacked(body: bytes) -> bytes:
