@@ -4,10 +4,11 @@ Every mark carries a role (a trace in `meta.role`, a shape or annotation in `nam
 page recolours it from the design tokens; the colours here are those of the light theme.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from signals.buckets.selectors import Point
 from signals.catalogue import Signal
@@ -39,14 +40,37 @@ class ChartMark:
 
 
 @dataclass(frozen=True, slots=True)
+class Drill:
+    """How a point leads to the runs behind it: their page, and what each line asks of it."""
+
+    page: str
+    candidate: Mapping[str, str | Sequence[str]]
+    stable: Mapping[str, str | Sequence[str]]
+    step_s: int
+    end: datetime
+    # From here on the candidate's line goes on with what the stable arm serves.
+    served_from: datetime | None = None
+
+    def href(self, at: datetime, *, stable: bool = False) -> str:
+        """Return the address of the runs of the step that starts at `at`."""
+        over = self.served_from is not None and at >= self.served_from
+        asked = self.stable if stable or over else self.candidate
+        until = min(at + timedelta(seconds=self.step_s), max(self.end, at + timedelta(seconds=1)))
+        span = {"from": _utc(at), "to": _utc(until)}
+        return f"{self.page}?{urlencode({**asked, **span}, doseq=True)}"
+
+
+@dataclass(frozen=True, slots=True)
 class TableRow:
-    """One step as text, for the table beside the chart."""
+    """One step as text, for the table beside the chart; the hrefs lead to its runs."""
 
     at: datetime
     value: str
     range: str
     n: str
     stable: str
+    href: str = ""
+    stable_href: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +85,7 @@ class Series:
     start: datetime
     end: datetime
     step_s: int
+    drill: Drill | None = None
 
 
 def table_rows(series: Series) -> list[TableRow]:
@@ -77,6 +102,8 @@ def table_rows(series: Series) -> list[TableRow]:
                 range=range_text(series.signal, point.low, point.high) if point else "",
                 n=f"{point.n:,}" if point else "",
                 stable=value_text(series.signal, other.value) if other else MISSING,
+                href=series.drill.href(at) if series.drill and point else "",
+                stable_href=series.drill.href(at, stable=True) if series.drill and other else "",
             )
         )
     return rows
@@ -96,6 +123,10 @@ def figure(series: Series) -> dict[str, Any]:
 
 def _scale(signal: Signal) -> float:
     return {"share": 100.0, "ms": 0.001}.get(signal.unit, 1.0)
+
+
+def _utc(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _x(at: datetime) -> str:
@@ -119,6 +150,7 @@ def _line(series: Series, points: Sequence[Point], role: str, scale: float) -> l
         return []
     x: list[str | None] = []
     y: list[float | None] = []
+    stable = role == "stable"
     texts: list[list[str] | None] = []
     sizes: list[int] = []
     for part in _runs(points, series.step_s):
@@ -136,9 +168,9 @@ def _line(series: Series, points: Sequence[Point], role: str, scale: float) -> l
                     value_text(series.signal, point.value),
                     range_text(series.signal, point.low, point.high),
                     f"{point.n:,}",
+                    series.drill.href(point.t, stable=stable) if series.drill else "",
                 ]
             )
-    stable = role == "stable"
     name = "stable" if stable else "candidate"
     return [
         {

@@ -13,6 +13,7 @@ from rollout_console.web import (
     plans,
     readiness,
     rollouts,
+    runs,
     workflows,
 )
 
@@ -24,6 +25,8 @@ urlpatterns = [
     path("logout/", login.log_out, name="logout"),
     path("workflows/", workflows.workflows, name="workflows"),
     path("workflows/<str:slug>/", workflows.workflow, name="workflow"),
+    path("runs/", runs.runs, name="runs"),
+    path("runs/<str:workflow>/<path:run_id>/", runs.run, name="run"),
     path("rollouts/", rollouts.rollouts, name="rollouts"),
     path("rollouts/<str:slug>/", rollouts.rollout, name="rollout"),
     path("rollouts/<str:slug>/charts.json", rollouts.charts_json, name="charts"),

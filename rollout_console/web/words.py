@@ -59,6 +59,16 @@ ALERTS: Final[dict[str, Shown]] = {
     "resolved": Shown("Resolved", "s-complete", "none"),
 }
 
+# How a run ended, as reported.
+OUTCOMES: Final[dict[str, Shown]] = {
+    "ok": Shown("Ok", "ok", "ok"),
+    "error": Shown("Error", "breach", "breach"),
+    "fallback": Shown("Fallback", "s-fallback", "watch"),
+    "escalated": Shown("Escalated", "up", "watch"),
+    "abandoned": Shown("Abandoned", "x", "none"),
+    "blocked": Shown("Blocked", "stop", "breach"),
+}
+
 # An expansion request's state.
 EXPANSIONS: Final[dict[str, Shown]] = {
     "pending": Shown("Waiting", "none", "none"),

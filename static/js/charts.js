@@ -42,12 +42,28 @@
     var body = document.querySelector('[data-chart-table="' + chart.key + '"]');
     if (!body || body.contains(document.activeElement) || !chart.rows.length) { return; }
     var rows = document.createDocumentFragment();
-    chart.rows.forEach(function (cells) {
-      var row = document.createElement('tr');
-      cells.forEach(function (text) { row.insertCell().textContent = text; });
+    chart.rows.forEach(function (cells, at) {
+      var row = document.createElement('tr'), links = { 1: chart.links[at][0], 4: chart.links[at][1] };
+      cells.forEach(function (text, place) {
+        var cell = row.insertCell();
+        if (!links[place]) { cell.textContent = text; return; }
+        var link = document.createElement('a');
+        link.href = links[place];
+        link.textContent = text;
+        link.setAttribute('aria-label', (place === 4 ? 'stable ' : '') + text + ' at ' + cells[0] + ': the runs behind it');
+        cell.appendChild(link);
+      });
       rows.appendChild(row);
     });
     body.replaceChildren(rows);
+  }
+
+  // A point leads to the runs behind it, as its row in the table does.
+  function drill(el) {
+    el.on('plotly_click', function (event) {
+      var hit = event.points.find(function (point) { return point.customdata && point.customdata[3]; });
+      if (hit) { location.assign(hit.customdata[3]); }
+    });
   }
 
   function draw() {
@@ -61,6 +77,7 @@
       var figure = theme(structuredClone(chart.figure));
       figure.layout.height = el.clientHeight || figure.layout.height;
       window.Plotly.react(el, figure.data, figure.layout, { displayModeBar: false, responsive: true, showTips: false });
+      if (!('drawn' in el.dataset)) { drill(el); }
       el.dataset.drawn = '';
     });
   }

@@ -103,6 +103,7 @@ ARGUMENTS: Final = {
     "request_id": 1,
     "workflow": "support-reply",
     "step": "paths",
+    "run_id": "r-1",
 }
 
 CASES: Final = [
