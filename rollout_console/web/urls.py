@@ -14,6 +14,8 @@ from rollout_console.web import (
     readiness,
     rollouts,
     runs,
+    setup,
+    sources,
     workflows,
 )
 
@@ -25,6 +27,9 @@ urlpatterns = [
     path("logout/", login.log_out, name="logout"),
     path("workflows/", workflows.workflows, name="workflows"),
     path("workflows/<str:slug>/", workflows.workflow, name="workflow"),
+    path("setup/", setup.setup, name="setup"),
+    path("setup/<str:workflow>/<str:path>/", setup.setup_path, name="setup_path"),
+    path("sources/", sources.sources, name="sources"),
     path("runs/", runs.runs, name="runs"),
     path("runs/<str:workflow>/<path:run_id>/", runs.run, name="run"),
     path("rollouts/", rollouts.rollouts, name="rollouts"),

@@ -59,6 +59,15 @@ ALERTS: Final[dict[str, Shown]] = {
     "resolved": Shown("Resolved", "s-complete", "none"),
 }
 
+# How fresh a source is.
+SOURCES: Final[dict[str, Shown]] = {
+    "fresh": Shown("Fresh", "ok", "ok"),
+    "late": Shown("Late", "watch", "watch"),
+    "silent": Shown("Silent", "stale", "breach"),
+    "never": Shown("Never", "none", "none"),
+    "history": Shown("History", "clock", "none"),
+}
+
 # How a run ended, as reported.
 OUTCOMES: Final[dict[str, Shown]] = {
     "ok": Shown("Ok", "ok", "ok"),

@@ -88,6 +88,14 @@ FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, st
             {"decision": "reject", "reason": "no", "digest": "0" * 64},
         )
     ],
+    "setup": [({}, (Verb.PLAN_EDIT,), {"workflow": "first-one", "path": "draft"})],
+    "setup_path": [
+        (
+            {"workflow": "support-reply", "path": "draft"},
+            (Verb.TOKENS_MANAGE,),
+            {"name": "first-reporter"},
+        )
+    ],
     "alert_ack": [({"alert_id": 1}, (Verb.ALERT_ACKNOWLEDGE,), {})],
     "alert_hold": [({"alert_id": 1}, (Verb.ALERT_HOLD,), {"seconds": "30", "reason": "looking"})],
     "alert_resolve": [({"alert_id": 1}, (Verb.ALERT_RESOLVE,), {"was_right": "no"})],

@@ -120,7 +120,7 @@ def run_list(asked: Asked, *, principal: Principal, now: datetime) -> RunList:
     page = runs_page(query)
     worst = WORST.get(query.signal, BY_OUTCOME)
     return RunList(
-        lines=[_line(row) for row in page.rows],
+        lines=[run_line(row) for row in page.rows],
         next=page.next,
         paths=list(query.workflow.paths.order_by("slug").values_list("slug", "name")),
         start=query.start,
@@ -185,7 +185,7 @@ def _chips(asked: Asked) -> list[Chip]:
     ]
 
 
-def _line(row: RunRow) -> RunLine:
+def run_line(row: RunRow) -> RunLine:
     return RunLine(
         row=row,
         href=run_href(row),
