@@ -5,7 +5,7 @@ page recolours it from the design tokens; the colours here are those of the ligh
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -28,6 +28,7 @@ COLOURS: Final = {
     "surface": "#ffffff",
 }
 _LABEL_MAX: Final = 24
+_SHORTEST: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +42,26 @@ class ChartMark:
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """How a point leads to the runs behind it: their page, and what each line asks of it."""
+    """How a point leads to the runs behind it: their page, and what each line asks of it.
+
+    `stable` is for charts with a line of the stable arm beside.
+    """
 
     page: str
-    candidate: Mapping[str, str | Sequence[str]]
-    stable: Mapping[str, str | Sequence[str]]
+    asked: Mapping[str, str | Sequence[str]]
     step_s: int
     end: datetime
+    stable: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     # From here on the candidate's line goes on with what the stable arm serves.
     served_from: datetime | None = None
 
-    def href(self, at: datetime, *, stable: bool = False) -> str:
-        """Return the address of the runs of the step that starts at `at`."""
+    def href(self, at: datetime, *, stable: bool = False, until: datetime | None = None) -> str:
+        """Return the address of the runs of the step that starts at `at`, or of [at, until)."""
         over = self.served_from is not None and at >= self.served_from
-        asked = self.stable if stable or over else self.candidate
-        until = min(at + timedelta(seconds=self.step_s), max(self.end, at + timedelta(seconds=1)))
+        asked = self.stable if stable or over else self.asked
+        until = until or min(
+            at + timedelta(seconds=self.step_s), max(self.end, at + timedelta(seconds=1))
+        )
         span = {"from": _utc(at), "to": _utc(until)}
         return f"{self.page}?{urlencode({**asked, **span}, doseq=True)}"
 
@@ -111,17 +117,17 @@ def table_rows(series: Series) -> list[TableRow]:
 
 def figure(series: Series) -> dict[str, Any]:
     """Return the figure of a signal over time: {"data": […], "layout": {…}}."""
-    scale = _scale(series.signal)
+    scale = scale_of(series.signal)
     data = [
         *_ribbon(series, scale),
         *_line(series, series.stable, "stable", scale),
         *_line(series, series.candidate, "line", scale),
         *_end(series, scale),
     ]
-    return {"data": data, "layout": _layout(series, scale)}
+    return {"data": data, "layout": layout_of(series, scale)}
 
 
-def _scale(signal: Signal) -> float:
+def scale_of(signal: Signal) -> float:
     return {"share": 100.0, "ms": 0.001}.get(signal.unit, 1.0)
 
 
@@ -129,11 +135,11 @@ def _utc(at: datetime) -> str:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _x(at: datetime) -> str:
+def moment_text(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _runs(points: Sequence[Point], step_s: int) -> list[list[Point]]:
+def unbroken(points: Sequence[Point], step_s: int) -> list[list[Point]]:
     """Part points where steps are missing: gaps stay gaps."""
     parts: list[list[Point]] = []
     reach = timedelta(seconds=step_s * 1.5)
@@ -153,7 +159,7 @@ def _line(series: Series, points: Sequence[Point], role: str, scale: float) -> l
     stable = role == "stable"
     texts: list[list[str] | None] = []
     sizes: list[int] = []
-    for part in _runs(points, series.step_s):
+    for part in unbroken(points, series.step_s):
         if x:
             x.append(x[-1])
             y.append(None)
@@ -161,7 +167,7 @@ def _line(series: Series, points: Sequence[Point], role: str, scale: float) -> l
             sizes.append(0)
         for point in part:
             sizes.append(4 if len(part) == 1 else 0)
-            x.append(_x(point.t))
+            x.append(moment_text(point.t))
             y.append(round(point.value * scale, 6))
             texts.append(
                 [
@@ -198,7 +204,7 @@ def _line(series: Series, points: Sequence[Point], role: str, scale: float) -> l
 def _ribbon(series: Series, scale: float) -> list[dict[str, Any]]:
     x: list[str | None] = []
     y: list[float | None] = []
-    for part in _runs(series.candidate, series.step_s):
+    for part in unbroken(series.candidate, series.step_s):
         known = [p for p in part if p.low is not None and p.high is not None]
         if len(known) < 2:
             continue
@@ -206,7 +212,7 @@ def _ribbon(series: Series, scale: float) -> list[dict[str, Any]]:
             x.append(None)
             y.append(None)
         outline = [(p.t, p.high) for p in known] + [(p.t, p.low) for p in reversed(known)]
-        x.extend(_x(at) for at, _ in outline)
+        x.extend(moment_text(at) for at, _ in outline)
         y.extend(round((value or 0.0) * scale, 6) for _, value in outline)
     if not x:
         return []
@@ -236,7 +242,7 @@ def _end(series: Series, scale: float) -> list[dict[str, Any]]:
             "mode": "markers",
             "name": "newest",
             "meta": {"role": "end"},
-            "x": [_x(last.t)],
+            "x": [moment_text(last.t)],
             "y": [round(last.value * scale, 6)],
             "marker": {
                 "color": COLOURS["line"],
@@ -248,7 +254,7 @@ def _end(series: Series, scale: float) -> list[dict[str, Any]]:
     ]
 
 
-def _layout(series: Series, scale: float) -> dict[str, Any]:
+def layout_of(series: Series, scale: float) -> dict[str, Any]:
     prefix = "$" if series.signal.unit.startswith("usd") else ""
     suffix = {"share": " %", "ms": " s"}.get(series.signal.unit, "")
     shapes: list[dict[str, Any]] = []
@@ -279,7 +285,7 @@ def _layout(series: Series, scale: float) -> dict[str, Any]:
             _label(
                 mark.kind,
                 _mark_text(mark.kind, text, left=left),
-                x=_x(mark.at),
+                x=moment_text(mark.at),
                 y=1,
                 yref="paper",
                 xanchor="right" if left else "left",
@@ -298,7 +304,7 @@ def _layout(series: Series, scale: float) -> dict[str, Any]:
         "dragmode": False,
         "xaxis": {
             "type": "date",
-            "range": [_x(series.start), _x(series.end)],
+            "range": [moment_text(series.start), moment_text(series.end)],
             "showgrid": False,
             "zeroline": False,
             "fixedrange": True,
@@ -343,8 +349,8 @@ def _mark_line(mark: ChartMark) -> dict[str, Any]:
         "yref": "paper",
         "y0": 0,
         "y1": 1,
-        "x0": _x(mark.at),
-        "x1": _x(mark.at),
+        "x0": moment_text(mark.at),
+        "x1": moment_text(mark.at),
         "line": {
             "color": COLOURS[mark.kind],
             "width": 1.25,

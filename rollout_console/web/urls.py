@@ -15,6 +15,7 @@ from rollout_console.web import (
     rollouts,
     runs,
     setup,
+    signals,
     sources,
     workflows,
 )
@@ -32,6 +33,9 @@ urlpatterns = [
     path("sources/", sources.sources, name="sources"),
     path("runs/", runs.runs, name="runs"),
     path("runs/<str:workflow>/<path:run_id>/", runs.run, name="run"),
+    path("workflows/<str:slug>/signals/", signals.signal, name="signal"),
+    path("workflows/<str:slug>/signals/chart.json", signals.signal_chart, name="signal_chart"),
+    path("workflows/<str:slug>/failures/", signals.failures, name="failures"),
     path("rollouts/", rollouts.rollouts, name="rollouts"),
     path("rollouts/<str:slug>/", rollouts.rollout, name="rollout"),
     path("rollouts/<str:slug>/charts.json", rollouts.charts_json, name="charts"),

@@ -25,7 +25,7 @@ SPAN_MAX: Final = timedelta(days=31)
 SPAN_UNSAID: Final = timedelta(hours=1)
 PAGE: Final = 50
 PAGE_MAX: Final = 200
-# No release and no segment have this name; a run without one has neither.
+# Nothing has this name: it stands for runs that named none.
 NONE: Final = "~"
 # Whatever mode is not normal, beside the modes themselves.
 ANY_FALLBACK: Final = "fallback"
@@ -36,12 +36,14 @@ KEYS: Final = (
     *("failure_category", "input_condition", "risk", "clock", "from", "to", "order", "signal"),
 )
 _TEXT_MAX: Final = 200
-_CODES: Final[dict[str, Mapping[str, int]]] = {
+CODES: Final[dict[str, Mapping[str, int]]] = {
     "arm": {**ARMS, "unknown": ARM_UNKNOWN},
     "outcome": OUTCOMES,
-    "input_condition": INPUT_CONDITIONS,
-    "risk": RISKS,
+    "input_condition": {**INPUT_CONDITIONS, NONE: 0},
+    "risk": {**RISKS, NONE: 0},
 }
+# What `mode` asks for the runs that signals of a reach are counted from; any for the others.
+MODE_OF_REACH: Final = {"normal": "normal", "fallback": ANY_FALLBACK}
 _moment: Final = msgspec.json.Decoder(datetime).decode
 
 Asked = Mapping[str, list[str]]
@@ -107,7 +109,7 @@ def query_read(asked: Asked, *, principal: Principal, now: datetime, limit: int 
         mode=_choice(one, "mode", (*MODES, ANY_FALLBACK)),
         codes={
             key: codes[_choice(one, key, tuple(codes))]
-            for key, codes in _CODES.items()
+            for key, codes in CODES.items()
             if one.get(key)
         },
         texts={key: one[key] for key in ("route", "failure_category") if one.get(key)},

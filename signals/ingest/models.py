@@ -1,4 +1,5 @@
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import CheckConstraint, Q
 
@@ -69,6 +70,7 @@ class IngestBatch(models.Model):
                 name="batch_rejected", fields=["received_at"], condition=Q(n_rejected__gt=0)
             ),
             models.Index(name="batch_failed", fields=["seq"], condition=Q(state="failed")),
+            BrinIndex(name="batch_received", fields=["received_at"], autosummarize=True),
         ]
 
     def __str__(self) -> str:
@@ -121,6 +123,8 @@ class Run(models.Model):
     drill = models.TextField(null=True)
     attributes = models.JSONField(null=True)
     measures = models.JSONField(null=True)
+    # The declared attributes of its context, as text; who it was stays out.
+    context = models.JSONField(null=True)
 
     class Meta:
         db_table = "run"
@@ -193,6 +197,8 @@ class Observation(models.Model):
                 fields=["workflow_id", "received_at"],
                 condition=Q(state=2),
             ),
+            # For retention: small, and rows lie in about this order.
+            BrinIndex(name="observation_received", fields=["received_at"], autosummarize=True),
         ]
 
     def __str__(self) -> str:
@@ -228,6 +234,9 @@ class TaskFact(models.Model):
 
     class Meta:
         db_table = "task_fact"
+        indexes = [
+            BrinIndex(name="fact_run_occurred", fields=["run_occurred_at"], autosummarize=True)
+        ]
 
     def __str__(self) -> str:
         return self.fact

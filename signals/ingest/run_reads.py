@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from rollout_console.core.errors import DomainError, NotFound
 from signals.buckets.keys import ARM_UNKNOWN, ARMS, INPUT_CONDITIONS, MODE_NORMAL, MODES, RISKS
 from signals.ingest.drill import ANY_FALLBACK, After, RunQuery, cursor_of
 from signals.ingest.observations import KINDS, VALUES, VERDICTS
+from signals.ingest.retention import run_days
 from signals.ingest.rows import OUTCOMES, id_hash
 from signals.ingest.worst import BY_OUTCOME, LABELS, WORST, Worst
 
@@ -157,7 +158,7 @@ def runs_page(query: RunQuery) -> RunPage:
         SpanTooBusy: looking through the span took longer than `TIMEOUT_S`.
     """
     with _bounded() as cursor:
-        kept_from = _kept_from(cursor)
+        kept_from = min(run_days(), default=None)
         worst = _worst_of(query) if query.order == "worst" else None
         most = READ_MAX_LABELS if worst is not None and worst.labels else READ_MAX
         rows = _read(cursor, query, worst, most)
@@ -199,7 +200,7 @@ def run_get(*, workflow: Workflow, run_id: str, at: datetime) -> RunRow:
         )
         rows = [_row(values) for values in cursor.fetchall()]
         if not rows:
-            kept_from = _kept_from(cursor)
+            kept_from = min(run_days(), default=None)
             since = f" Raw runs are kept from {kept_from}." if kept_from else ""
             raise NotFound(f"No run “{run_id[:100]}” occurred at {at.isoformat()}.{since}")
         labels = _labels(cursor, workflow, rows)
@@ -219,15 +220,6 @@ def _bounded() -> Iterator[Any]:
                 f"Looking through this span takes longer than {TIMEOUT_S} s. Choose a shorter one."
             ) from error
         raise
-
-
-def _kept_from(cursor: Any) -> date | None:
-    cursor.execute(
-        "select min(right(c.relname, 8)) from pg_inherits i join pg_class c on c.oid = i.inhrelid"
-        " where i.inhparent = 'run'::regclass and c.relname ~ '^run_[0-9]{8}$'"
-    )
-    (day,) = cursor.fetchone()
-    return None if day is None else datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date()
 
 
 def _worst_of(query: RunQuery) -> Worst:

@@ -4,7 +4,8 @@
   var box = document.getElementById('charts');
   if (!box || !box.dataset.chartsSrc) { return; }
   var EVERY_MS = 4000, HIDDEN_MS = 30000, etag = null, latest = [], timer = null;
-  var ROLE = { line: '--c-line', stable: '--c-alt', end: '--c-line', limit: '--c-limit', release: '--c-release', action: '--breach' };
+  var ROLE = { line: '--c-line', stable: '--c-alt', end: '--c-line', limit: '--c-limit', release: '--c-release', action: '--breach',
+    split1: '--c-line', split2: '--c-alt', split3: '--breach', split4: '--ink-2', split5: '--ink-3' };
 
   function token(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
 
@@ -43,14 +44,14 @@
     if (!body || body.contains(document.activeElement) || !chart.rows.length) { return; }
     var rows = document.createDocumentFragment();
     chart.rows.forEach(function (cells, at) {
-      var row = document.createElement('tr'), links = { 1: chart.links[at][0], 4: chart.links[at][1] };
+      var row = document.createElement('tr');
       cells.forEach(function (text, place) {
-        var cell = row.insertCell();
-        if (!links[place]) { cell.textContent = text; return; }
+        var cell = row.insertCell(), href = chart.links[at][place];
+        if (!href) { cell.textContent = text; return; }
         var link = document.createElement('a');
-        link.href = links[place];
+        link.href = href;
         link.textContent = text;
-        link.setAttribute('aria-label', (place === 4 ? 'stable ' : '') + text + ' at ' + cells[0] + ': the runs behind it');
+        link.setAttribute('aria-label', text + ' at ' + cells[0] + ': the runs behind it');
         cell.appendChild(link);
       });
       rows.appendChild(row);

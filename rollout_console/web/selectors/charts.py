@@ -20,7 +20,7 @@ from signals.buckets.selectors import (
 )
 from signals.catalogue import STATES, Signal, signal_of
 from signals.guards.models import Guard
-from signals.ingest.drill import ANY_FALLBACK
+from signals.ingest.drill import MODE_OF_REACH
 from signals.ingest.worst import WORST
 
 # The charts that every path has; signals that a guard watches join them.
@@ -234,11 +234,11 @@ def _drill(
     }
     if arrivals:
         asked["clock"] = "arrival"
-    mode = {"normal": "normal", "fallback": ANY_FALLBACK}.get(signal.reach, "")
+    mode = MODE_OF_REACH.get(signal.reach, "")
     moded = {**asked, "mode": mode} if mode else asked
     return Drill(
         page=reverse("web:runs"),
-        candidate={**moded, "arm": "candidate"},
+        asked={**moded, "arm": "candidate"},
         stable={**(asked if ended else moded), "arm": "stable"},
         step_s=step_s,
         end=end,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
+from django.conf import settings
 from django.urls import reverse
 from django.utils.http import urlencode
 
@@ -75,6 +76,7 @@ class RunList:
     by_arrival: bool = False
     read_back_to: datetime | None = None
     kept_from: date | None = None
+    kept_days: int = 0
     workflow: Workflow | None = None
 
 
@@ -130,6 +132,7 @@ def run_list(asked: Asked, *, principal: Principal, now: datetime) -> RunList:
         by_arrival=query.by_arrival,
         read_back_to=page.read_back_to,
         kept_from=page.kept_from,
+        kept_days=settings.RUN_DAYS_KEPT,
         workflow=query.workflow,
         **frame,  # type: ignore[arg-type]  # as above
     )

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("ingest", "0004_backfill"),
+        ("ingest", "0006_retention"),
     ]
 
     operations = [

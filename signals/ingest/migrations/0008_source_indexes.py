@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("ingest", "0005_sources")]
+    dependencies = [("ingest", "0007_sources")]
 
     operations = [
         AddIndexConcurrently(
