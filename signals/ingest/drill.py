@@ -98,9 +98,11 @@ def query_read(asked: Asked, *, principal: Principal, now: datetime, limit: int 
     workflow = Workflow.objects.filter(slug=slug).first()
     if workflow is None or not principal.may(Verb.READ, workflow.pk):
         raise NotFound(f"There is no workflow “{slug}” in yours. Nothing is affected.")
+    start, end = _span(one, now)
     query = RunQuery(
         workflow=workflow,
-        **_span(one, now),
+        start=start,
+        end=end,
         order=_choice(one, "order", ORDERS) or "newest",  # type: ignore[arg-type]  # of ORDERS
         signal=_signal(one),
         path_id=_path_id(one, workflow),
@@ -150,12 +152,12 @@ def _goes_on(query: RunQuery, cursor: str) -> RunQuery:
     return replace(query, start=times[0], end=times[1], after=after)
 
 
-def _span(one: Mapping[str, str], now: datetime) -> dict[str, datetime]:
+def _span(one: Mapping[str, str], now: datetime) -> tuple[datetime, datetime]:
     end = _time(one, "to") or now
     start = _time(one, "from") or end - SPAN_UNSAID
     if not timedelta(0) < end - start <= SPAN_MAX:
         raise _wrong("from", "It lies before “to”, and at most 31 days before it.")
-    return {"start": start, "end": end}
+    return start, end
 
 
 def _time(one: Mapping[str, str], key: str) -> datetime | None:

@@ -229,7 +229,7 @@ def rejected_read(*, workflow_ids: Collection[int], all_of_them: bool, now: date
         if received_at >= now - HOUR:
             hour += len(concerns)
         # One of each kind of a batch: a thousand alike say no more than the first.
-        seen = {}
+        seen: dict[tuple[str, str], dict[str, Any]] = {}
         for error in concerns:
             seen.setdefault((error["pointer"], error["detail"]), error)
         newest += [

@@ -11,7 +11,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from approvals.authority.matrix import Role
+from approvals.authority.matrix import Role, Scope
 from approvals.authority.models import ApiToken
 from approvals.authority.principals import token_principal
 from rollout_console.audit.models import AuditEntry
@@ -117,8 +117,8 @@ def test_a_token_is_shown_once_and_reaches_its_workflow_only(newcomer: Client) -
     (secret,) = re.findall(r'<pre class="code sunk" id="token" tabindex="0">([^<]+)</pre>', page)
     principal = token_principal(secret, now=timezone.now())
     assert principal is not None
-    assert principal.scopes == {"ingest", "evaluate"}
-    assert principal.workflow_ids == {Workflow.objects.get().pk}
+    assert principal.scopes == frozenset({Scope.INGEST, Scope.EVALUATE})
+    assert principal.workflow_ids == frozenset({Workflow.objects.get().pk})
     entry = AuditEntry.objects.get(action="token.created")
     assert (entry.actor, entry.workflow, entry.subject) == ("new", "parcel-help", "parcel-reporter")
     assert secret not in digest(entry.data)

@@ -169,10 +169,13 @@ def run_view(
     )
 
 
-def runs_href(*, segments: tuple[str, ...] = (), **asked: str) -> str:
-    """Return the address of the runs that `asked` names; empty values are left out."""
+def runs_href(**asked: str) -> str:
+    """Return the address of the runs that `asked` names; empty values are left out.
+
+    `from_` stands for `from`, which Python keeps for itself.
+    """
     given = {key.rstrip("_"): value for key, value in asked.items() if value}
-    return f"{reverse('web:runs')}?{urlencode({**given, 'segment': segments}, doseq=True)}"
+    return f"{reverse('web:runs')}?{urlencode(given)}"
 
 
 def _chips(asked: Asked) -> list[Chip]:
