@@ -96,6 +96,13 @@ FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, st
             {"name": "first-reporter"},
         )
     ],
+    "release_new": [
+        (
+            {"slug": "support-reply"},
+            (Verb.RELEASE_REGISTER,),
+            {"do": "register", "version": "2026.12.1"},
+        )
+    ],
     "alert_ack": [({"alert_id": 1}, (Verb.ALERT_ACKNOWLEDGE,), {})],
     "alert_hold": [({"alert_id": 1}, (Verb.ALERT_HOLD,), {"seconds": "30", "reason": "looking"})],
     "alert_resolve": [({"alert_id": 1}, (Verb.ALERT_RESOLVE,), {"was_right": "no"})],
@@ -112,6 +119,7 @@ ARGUMENTS: Final = {
     "workflow": "support-reply",
     "step": "paths",
     "run_id": "r-1",
+    "version": "2026.11.2",
 }
 
 CASES: Final = [

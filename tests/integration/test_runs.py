@@ -89,7 +89,7 @@ def test_a_run_reads_back_as_it_was_reported_with_what_came_later(reports: Repor
     assert (label["kind"], label["verdict"], label["reviewer"]) == ("review", "rejected", "kim")
 
     page = logged_in("viewer").get("/runs/", {"workflow": "support-reply"}).content.decode()
-    (href,) = re.findall(r'<a class="lnk" href="([^"]+)"', page)
+    (href,) = re.findall(r'<a class="lnk nowrap" href="([^"]+)"', page)
     assert "review: rejected" in page
     assert "parcel" not in page
     own = logged_in("viewer").get(href.replace("&amp;", "&"))
