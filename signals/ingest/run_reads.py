@@ -165,7 +165,7 @@ def runs_page(query: RunQuery) -> RunPage:
         more = len(rows) > query.limit
         rows = rows[: query.limit]
         edge = None
-        if not more and (worst is not None or _has_filters(query)):
+        if worst is not None or (not more and _has_filters(query)):
             edge = _edge(cursor, query, most, worst)
         labels = _labels(cursor, query.workflow, rows)
     names = _Names(query.workflow)

@@ -218,7 +218,10 @@ def test_a_bounded_read_says_how_far_it_looked_and_goes_on(
 
     worst = asked(order="worst", signal="latency_p95_ms")
     assert ids(worst) == ["r2", "r3", "r4", "r5"]
-    assert worst.json()["read_back_to"] is not None
+    back_to = datetime.fromisoformat(worst.json()["read_back_to"])
+    assert back_to == datetime.fromisoformat(items[2]["occurred_at"])
+    first = asked(order="worst", signal="latency_p95_ms", limit=1).json()
+    assert (first["read_back_to"], first["next"] is None) == (worst.json()["read_back_to"], False)
     errors = asked(outcome="error")
     assert (ids(errors), errors.json()["next"] is None) == ([], False)
     assert ids(asked(outcome="error", cursor=errors.json()["next"])) == ["r0"]
