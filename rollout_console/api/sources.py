@@ -13,12 +13,15 @@ from rollout_console.api.access import ApiView
 from rollout_console.api.serializers import Out
 from rollout_console.catalog.models import WorkflowPath
 from signals.ingest.source_reads import (
+    DAY,
     SourceRow,
     notes_read,
     queue_read,
     rejected_read,
     source_rows,
+    source_state,
 )
+from signals.points.selectors import point_names
 
 
 class CountsOut(Out):
@@ -49,10 +52,27 @@ class PathNotesOut(Out):
     unknown_segments = serializers.DictField(child=serializers.IntegerField())
 
 
+class MetricOut(Out):
+    """Points of one name from one source; `n` counts those measured in the last day."""
+
+    path = serializers.CharField(allow_null=True)
+    name = serializers.CharField()
+    kind = serializers.CharField()
+    unit = serializers.CharField(allow_blank=True)
+    # Named like the base's own attribute, which a declared field replaces.
+    source = serializers.CharField(allow_blank=True)  # type: ignore[assignment]  # as said
+    state = serializers.ChoiceField(["fresh", "late", "silent"])
+    value = serializers.FloatField(allow_null=True)
+    at = serializers.DateTimeField()
+    arrived_at = serializers.DateTimeField()
+    n = serializers.IntegerField()
+
+
 class WorkflowSourcesOut(Out):
     workflow = serializers.CharField()
     sources = SourceOut(many=True)
     paths = PathNotesOut(many=True)
+    metrics = MetricOut(many=True)
     observations_waiting = serializers.IntegerField()
     observations_unknown = serializers.IntegerField()
 
@@ -110,6 +130,14 @@ class SourcesView(ApiView):
         for row in source_rows(workflow_ids=ids, now=now):
             path = paths.get(row.path_id)
             rows[row.workflow_id].append(_source_dict(row, path.slug if path else None))
+        metrics: dict[int, list[dict[str, Any]]] = {pk: [] for pk in ids}
+        for point in point_names(workflow_ids=ids, since=now - DAY, until=now):
+            path = paths.get(point.path_id)
+            told = asdict(point)
+            del told["workflow_id"], told["path_id"]
+            told["path"] = path.slug if path else None
+            told["state"] = source_state(last_received_at=point.arrived_at, backfill=False, now=now)
+            metrics[point.workflow_id].append(told)
         rejected = rejected_read(
             workflow_ids=ids, all_of_them=self.principal.may(Verb.READ, None), now=now
         )
@@ -132,6 +160,7 @@ class SourcesView(ApiView):
                             for path in sorted(paths.values(), key=lambda each: each.slug)
                             if path.workflow_id == workflow.pk
                         ],
+                        "metrics": metrics[workflow.pk],
                         "observations_waiting": notes[workflow.pk].labels_waiting,
                         "observations_unknown": notes[workflow.pk].labels_lost,
                     }

@@ -10,12 +10,14 @@ from django.test import Client
 from django.utils import timezone
 
 from approvals.authority.matrix import Role, Scope
-from rollout_console.catalog.models import Workflow
+from rollout_console.catalog.models import Workflow, WorkflowPath
 from rollout_console.rollouts.states import RolloutState
 from signals.ingest.models import IngestBatch, SourceMinute, SourceName
 from signals.ingest.retention import leftovers_prune
 from signals.ingest.services import batch_store, batches_drain
 from signals.ingest.source_reads import source_state
+from signals.points.kinds import Gauge, MetricPoint, Series
+from signals.points.services import points_store
 from tests.factories import person, rollout_at, token
 from tests.labels import Reports, observation, work
 from tests.matrix import logged_in
@@ -194,3 +196,31 @@ def test_notes_go_with_the_batches_they_were_made_of(reports: Reports) -> None:
     assert (SourceMinute.objects.count(), SourceName.objects.count()) == (1, 1)
     leftovers_prune(guarded=[], now=timezone.now() + timedelta(days=60))
     assert (SourceMinute.objects.count(), SourceName.objects.count()) == (0, 0)
+
+
+def test_metric_points_show_by_name_and_source(reports: Reports) -> None:
+    now = timezone.now()
+    path = WorkflowPath.objects.get(workflow__slug="support-reply")
+    series = Series(path.workflow_id, path.pk, "queue_depth", "gauge", "pull:prod", unit="{task}")
+    points_store(
+        points=[
+            MetricPoint(series, now - timedelta(minutes=back), Gauge.of(float(back)))
+            for back in (1500, 30, 3)
+        ],
+        now=now,
+        any_age=True,
+    )
+
+    (metric,) = of(told(), "support-reply")["metrics"]
+    page = logged_in("viewer").get("/sources/").content.decode()
+    person("elsewhere", Role.VIEWER, Workflow.objects.get(slug="claims-intake"))
+    other = logged_in("elsewhere").get("/sources/").content.decode()
+
+    assert (metric["path"], metric["name"], metric["source"]) == (
+        "draft",
+        "queue_depth",
+        "pull:prod",
+    )
+    assert (metric["value"], metric["n"], metric["state"]) == (3.0, 2, "fresh")
+    assert 'data-metric="queue_depth"' in page
+    assert "queue_depth" not in other

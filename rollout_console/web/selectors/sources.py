@@ -8,7 +8,9 @@ from approvals.authority.principals import Principal
 from rollout_console.catalog.models import WorkflowPath
 from rollout_console.web.selectors.shell import readable_workflows
 from rollout_console.web.words import SOURCES, Shown
+from signals.format import MISSING
 from signals.ingest.source_reads import (
+    DAY,
     Queue,
     Rejected,
     SourceRow,
@@ -17,7 +19,9 @@ from signals.ingest.source_reads import (
     queue_read,
     rejected_read,
     source_rows,
+    source_state,
 )
+from signals.points.selectors import PointName, point_names
 
 _KINDS = {"runs": "runs", "observations": "observations"}
 
@@ -41,11 +45,22 @@ class PathSources:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricLine:
+    """What is stored under one name on a path, from one source; `n` of the last 24 h."""
+
+    path: str
+    point: PointName
+    value: str
+    shown: Shown
+
+
+@dataclass(frozen=True, slots=True)
 class WorkflowSources:
     slug: str
     name: str
     paths: list[PathSources]
     notes: WorkflowNotes
+    metrics: list[MetricLine]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +83,8 @@ def sources_view(*, principal: Principal, now: datetime) -> SourcesView:
         )
     notes = notes_read(workflow_ids=ids, now=now)
     paths: dict[int, list[PathSources]] = {pk: [] for pk in ids}
-    for path in WorkflowPath.objects.filter(workflow__in=ids).order_by("slug"):
+    found = list(WorkflowPath.objects.filter(workflow__in=ids).order_by("slug"))
+    for path in found:
         of = notes[path.workflow_id]
         paths[path.workflow_id].append(
             PathSources(
@@ -82,10 +98,22 @@ def sources_view(*, principal: Principal, now: datetime) -> SourcesView:
     for pk in ids:
         if (pk, 0) in lines:
             paths[pk].append(PathSources("", "any path", lines[pk, 0], [], {}))
+    names = {path.pk: path.name for path in found}
+    metrics: dict[int, list[MetricLine]] = {pk: [] for pk in ids}
+    for point in point_names(workflow_ids=ids, since=now - DAY, until=now):
+        state = source_state(last_received_at=point.arrived_at, backfill=False, now=now)
+        metrics[point.workflow_id].append(
+            MetricLine(
+                path=names.get(point.path_id, "any path"),
+                point=point,
+                value=MISSING if point.value is None else f"{point.value:,.6g}",
+                shown=SOURCES[state],
+            )
+        )
     return SourcesView(
         queue=queue_read(),
         workflows=[
-            WorkflowSources(row.slug, row.name, paths[pk], notes[pk])
+            WorkflowSources(row.slug, row.name, paths[pk], notes[pk], metrics[pk])
             for pk, row in sorted(workflows.items(), key=lambda item: (item[1].name, item[0]))
         ],
         rejected=rejected_read(
