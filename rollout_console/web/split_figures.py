@@ -10,6 +10,7 @@ from rollout_console.web.figures import (
     ChartMark,
     Drill,
     Series,
+    beyond,
     layout_of,
     moment_text,
     scale_of,
@@ -66,7 +67,8 @@ def split_figure(
         "data": [
             _trace(signal, line, place, scale=scale, step_s=step_s)
             for place, line in enumerate(drawn)
-        ],
+        ]
+        + beyond(frame, scale),
         "layout": layout,
     }
 

@@ -4,7 +4,7 @@ A source is a token name with the kind of what it sends, to one workflow path. R
 workflow, which a batch itself does not carry.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -38,7 +38,20 @@ class Named:
 
     clients: set[tuple[str, str, str]] = field(default_factory=set)
     segments: dict[int, dict[tuple[str, str, str], int]] = field(default_factory=dict)
-    places: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    places: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+
+    def add(
+        self,
+        drain: int,
+        segments: dict[tuple[str, str, str], int],
+        *,
+        clients: Collection[tuple[str, str, str]],
+        places: Mapping[tuple[str, str], tuple[int, int]],
+    ) -> None:
+        """Note what one batch named; `places` are the ids of its workflows and paths."""
+        self.segments[drain] = segments
+        self.clients.update(clients)
+        self.places.update(places)
 
     def segments_of(self, drain: int) -> dict[str, int]:
         """Return the unknown segments of one batch, with how many runs carried each."""

@@ -19,8 +19,9 @@ from rollout_console.catalog.models import Workflow
 from rollout_console.core.canonical import digest
 from rollout_console.rollouts.models import PlanVersion
 from signals.buckets.services import buckets_fold
+from signals.ingest.drain import batches_drain
 from signals.ingest.models import Run
-from signals.ingest.services import batches_drain, caches_forget
+from signals.ingest.services import caches_forget
 from tests.factories import person
 from tests.live import Console, console
 from tests.matrix import logged_in

@@ -12,9 +12,10 @@ from django.utils import timezone
 from approvals.authority.matrix import Role, Scope
 from rollout_console.catalog.models import Workflow, WorkflowPath
 from rollout_console.rollouts.states import RolloutState
+from signals.ingest.drain import batches_drain
 from signals.ingest.models import IngestBatch, SourceMinute, SourceName
 from signals.ingest.retention import leftovers_prune
-from signals.ingest.services import batch_store, batches_drain
+from signals.ingest.services import batch_store
 from signals.ingest.source_reads import source_state
 from signals.points.kinds import Gauge, MetricPoint, Series
 from signals.points.services import points_store
