@@ -69,7 +69,8 @@ def bare_routes_add(
         for method, operation in methods.items():
             operation["tags"] = [_SUBJECTS.get(subject, "reading")]
             _refusals_add(operation, method=method)
-    result["paths"].update(_bare_paths())
+    for address, methods in _bare_paths().items():
+        result["paths"].setdefault(address, {}).update(methods)
     return result
 
 

@@ -12,7 +12,9 @@ from rollout_console.api import (
     pulls,
     reads,
     releases,
+    runs,
     series,
+    sources,
 )
 
 app_name = "api"
@@ -37,6 +39,8 @@ urlpatterns = [
     ),
     path("v1/exposure/at", exposure.ExposureAtView.as_view(), name="exposure_at"),
     path("v1/exposure/evaluate", exposure.EvaluateView.as_view(), name="exposure_evaluate"),
+    path("v1/sources", sources.SourcesView.as_view(), name="sources"),
+    path("v1/runs", runs.RunsView.as_view(), name="runs"),
     path("v1/signals/series", series.SeriesView.as_view(), name="series"),
     path("v1/alerts", reads.AlertsView.as_view(), name="alerts"),
     path("v1/audit", reads.AuditView.as_view(), name="audit"),

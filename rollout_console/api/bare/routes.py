@@ -6,7 +6,14 @@ from rollout_console.api.bare import flagd, health, ofrep, runs
 from rollout_console.api.bare.front import Route
 
 ROUTES: Final = (
-    Route("POST", "/api/v1/runs", runs.post_runs, limited=True),
+    Route(
+        "POST",
+        "/api/v1/runs",
+        runs.post_runs,
+        limited=True,
+        # Reading them back is the drill-down's.
+        behind=frozenset({"GET", "HEAD"}),
+    ),
     Route("POST", "/api/v1/observations", runs.post_observations, limited=True),
     Route("GET", "/api/v1/ingest/batches/{batch_id}", runs.get_batch),
     Route(
