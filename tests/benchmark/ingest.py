@@ -40,7 +40,7 @@ SECONDS: Final = 4.0
 DRAINED_BATCHES: Final = 100
 COPIED_BATCHES: Final = 100
 # So many batches at most wait while a paced sender goes on.
-WAITING: Final = 10
+WAITING: Final = 30
 
 
 def rows() -> list[Row]:
@@ -128,9 +128,9 @@ def _sustained(console: Console, secret: str) -> list[Row]:
 def _send_paced(console: Console, secret: str, bodies: Sequence[bytes]) -> None:
     line = http.client.HTTPConnection(HOST, console.port, timeout=60)
     headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
-    for number, body in enumerate(bodies):
-        while number % (WAITING // 2) == 0 and _waiting() > WAITING // 2:
-            time.sleep(0.005)
+    for body in bodies:
+        while _waiting() >= WAITING:
+            time.sleep(0.02)
         line.request("POST", "/api/v1/runs", body=body, headers=headers)
         answer = line.getresponse()
         answer.read()
