@@ -248,7 +248,7 @@ INGEST_BACKLOG_BYTES = env.int("INGEST_BACKLOG_BYTES", default=1_073_741_824)
 
 
 def _days(name: str, *, default: int, least: int) -> int:
-    days = env.int(name, default=default)
+    days: int = env.int(name, default=default)
     if days < least:
         raise ImproperlyConfigured(f"{name} is at least {least} days; it is {days}.")
     return days

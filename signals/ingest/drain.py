@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from rollout_console.catalog.models import Release, Segment, WorkflowPath
 from signals.buckets.retention import days_fill
 from signals.ingest import drain_sql
-from signals.ingest.ahead import BatchText, ReadAhead, batch_runs, short_turns, unpacked
+from signals.ingest.ahead import BatchRuns, BatchText, ReadAhead, batch_runs, short_turns, unpacked
 from signals.ingest.labels import observations_keep
 from signals.ingest.models import BatchKind, BatchState, IngestBatch
 from signals.ingest.observations import Observation
@@ -180,7 +180,7 @@ def _texts(
     """Return the batches' text by seq, and begin with the batches that come after them."""
     ready = {} if ahead is None else ahead.take([batch.seq for batch in picked])
     fresh = [batch_runs(b.seq, b.body) for b in picked if b.seq not in ready]
-    named = [*ready.values(), *fresh]
+    named: list[BatchText | BatchRuns] = [*ready.values(), *fresh]
     names = _names_read(
         frozenset().union(*(each.slugs for each in named)),
         frozenset().union(*(each.versions for each in named)),
