@@ -15,6 +15,7 @@ from signals.alerts.services import alerts_half_time, guards_watch
 from signals.buckets.services import buckets_fold
 from signals.ingest.labels import observations_attribute
 from signals.ingest.services import batches_drain
+from signals.otlp.sweep import traces_assemble
 
 log = structlog.get_logger()
 
@@ -31,6 +32,9 @@ def work_once(*, name: str, periodic: bool) -> int:
     clocks run and silence is a verdict too. One failing step does not keep the next from
     running: a broken fold must not stop a trigger.
     """
+    if periodic:
+        # Ahead of the drain, which then takes their runs in the same round.
+        _step(traces_assemble)
     drained = _step(batches_drain)
     if drained == 0 and not periodic:
         return 0

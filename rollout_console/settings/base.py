@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "approvals.authority",
     "signals.ingest",
     "signals.buckets",
+    "signals.otlp",
     "signals.guards",
     "signals.alerts",
     "rollout_console.rollouts",
@@ -239,6 +240,14 @@ CELERY_REDBEAT_LOCK_TIMEOUT = 10
 # --- Ingest: packed bytes of accepted runs that may wait to be drained; beyond it, 429 ---
 
 INGEST_BACKLOG_BYTES = env.int("INGEST_BACKLOG_BYTES", default=1_073_741_824)
+
+# --- OTLP: a trace is made runs of once it was quiet so long, at the latest after so long; how long
+# the parent of its topmost span is waited for; how many days spans and records are kept ---
+
+OTLP_SETTLE_S = env.int("OTLP_SETTLE_S", default=5)
+OTLP_SETTLE_MAX_S = env.int("OTLP_SETTLE_MAX_S", default=300)
+OTLP_ORPHAN_S = env.int("OTLP_ORPHAN_S", default=30)
+OTLP_KEEP_DAYS = env.int("OTLP_KEEP_DAYS", default=30)
 
 # --- Expansions: how long a request can be approved and started, in seconds ---
 

@@ -1,0 +1,78 @@
+"""Recorded OTLP bodies, and a workflow for what they report."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.utils import timezone
+
+from approvals.authority.principals import SYSTEM
+from rollout_console.containment.lifecycle import plan_apply_and_publish
+from signals.ingest.services import batches_drain, caches_forget
+from signals.otlp.sweep import traces_assemble
+from tests.factories import people
+from tests.plans import plan_document
+from tests.servers import ROOT
+
+DATA = ROOT.parent / "shared" / "data" / "otlp"
+SETS = ("openai-v2-default", "openai-v2-gzip-content", "sdk-json", "sdk-proto")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One request as it went over the wire."""
+
+    path: str
+    body: bytes
+    headers: dict[str, str]
+
+    @property
+    def unpacked(self) -> bytes:
+        packed = self.headers.get("Content-Encoding") == "gzip"
+        return gzip.decompress(self.body) if packed else self.body
+
+
+def folder(name: str) -> Path:
+    found = DATA / name
+    if not found.is_dir():
+        pytest.skip(f"otlp/{name} is not in ../shared/data")
+    return found
+
+
+def recorded(name: str) -> Iterator[Recorded]:
+    """Yield a set's requests in the order they were sent."""
+    where = folder(name)
+    for line in (where / "index.jsonl").read_text().splitlines():
+        told = json.loads(line)
+        headers = {"Content-Type": told["content_type"], "User-Agent": told["user_agent"]}
+        if told["content_encoding"]:
+            headers["Content-Encoding"] = told["content_encoding"]
+        yield Recorded(told["path"], (where / told["file"]).read_bytes(), headers)
+
+
+def workflow_made(slug: str = "support", *paths: str) -> None:
+    """Make a workflow with the given paths, `refunds` unless said."""
+    people()
+    document: dict[str, Any] = plan_document(slug)
+    (path,) = document["workflow"]["paths"]
+    document["workflow"]["paths"] = [
+        {**path, "slug": name, "name": name} for name in paths or ("refunds",)
+    ]
+    document["rollout"]["paths"] = list(paths or ("refunds",))
+    for guard in (*document["rollout"]["criteria"], *document["rollout"]["triggers"]):
+        guard["path"] = (paths or ("refunds",))[0]
+    plan_apply_and_publish(document=document, text="", principal=SYSTEM, now=timezone.now())
+    caches_forget()
+
+
+def drain(now: datetime | None = None) -> None:
+    """Assemble and drain as the watch does once every trace has been quiet long enough."""
+    quiet = (now or timezone.now()) + timedelta(seconds=settings.OTLP_ORPHAN_S + 1)
+    traces_assemble(now=quiet)
+    batches_drain(now=quiet)
