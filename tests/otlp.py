@@ -14,7 +14,9 @@ from django.utils import timezone
 
 from approvals.authority.principals import SYSTEM
 from rollout_console.containment.lifecycle import plan_apply_and_publish
+from signals.ingest.labels import observations_attribute
 from signals.ingest.services import batches_drain, caches_forget
+from signals.otlp.judged import evaluations_send
 from signals.otlp.sweep import traces_assemble
 from tests.factories import people
 from tests.plans import plan_document
@@ -75,4 +77,6 @@ def drain(now: datetime | None = None) -> None:
     """Assemble and drain as the watch does once every trace has been quiet long enough."""
     quiet = (now or timezone.now()) + timedelta(seconds=settings.OTLP_ORPHAN_S + 1)
     traces_assemble(now=quiet)
+    evaluations_send(now=quiet)
     batches_drain(now=quiet)
+    observations_attribute(now=quiet)

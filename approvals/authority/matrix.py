@@ -45,6 +45,8 @@ class Verb(StrEnum):
     PLAN_EDIT = "plan_edit"
     PLAN_CHANGE_APPROVE = "plan_change_approve"
     RELEASE_REGISTER = "release_register"
+    SPAN_MAPPING_EDIT = "span_mapping_edit"
+    PRICES_EDIT = "prices_edit"
     ROLLOUT_READY = "rollout_ready"
     GO_LIVE = "go_live"
     GO_LIVE_CONFIRM = "go_live_confirm"
@@ -81,6 +83,9 @@ MATRIX: Final[dict[Verb, frozenset[Role]]] = {
     Verb.PLAN_EDIT: _CONTAINERS,
     Verb.PLAN_CHANGE_APPROVE: frozenset({Role.APPROVER}),
     Verb.RELEASE_REGISTER: _CONTAINERS,
+    Verb.SPAN_MAPPING_EDIT: _CONTAINERS,
+    # One sheet serves every workflow, so the role has to hold in every workflow too.
+    Verb.PRICES_EDIT: _CONTAINERS,
     Verb.ROLLOUT_READY: _CONTAINERS,
     Verb.GO_LIVE: frozenset({Role.OWNER}),
     Verb.GO_LIVE_CONFIRM: frozenset({Role.APPROVER}),
@@ -109,6 +114,8 @@ SERVICE_SCOPES: Final[dict[Verb, Scope]] = {
     Verb.ESCALATE: Scope.CONTROL,
     Verb.PLAN_EDIT: Scope.RELEASE,
     Verb.RELEASE_REGISTER: Scope.RELEASE,
+    Verb.SPAN_MAPPING_EDIT: Scope.RELEASE,
+    Verb.PRICES_EDIT: Scope.RELEASE,
     Verb.ROLLOUT_READY: Scope.RELEASE,
 }
 

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from rollout_console.api import controls, docs, expansions, exposure, plans, reads, series
+from rollout_console.api import controls, docs, expansions, exposure, otlp, plans, reads, series
 
 app_name = "api"
 
@@ -56,6 +56,13 @@ urlpatterns = [
         controls.ReleaseView.as_view(),
         name="release",
     ),
+    path(
+        "v1/workflows/<str:workflow>/otlp-mapping",
+        otlp.SpanMappingView.as_view(),
+        name="otlp_mapping",
+    ),
+    path("v1/price-sheet", otlp.PriceSheetView.as_view(), name="price_sheet"),
+    path("v1/traces/<str:trace_id>", otlp.TraceView.as_view(), name="trace"),
     path("v1/rollouts/<str:slug>/ready", controls.ReadyView.as_view(), name="ready"),
     path("v1/rollouts/<str:slug>/go-live", controls.GoLiveView.as_view(), name="go_live"),
     path("v1/rollouts/<str:slug>/complete", controls.CompleteView.as_view(), name="complete"),

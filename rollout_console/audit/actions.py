@@ -24,6 +24,7 @@ ACTIONS: Final = frozenset(
         "plan_change.proposed",
         "plan_change.rejected",
         "plan_change.voided",
+        "price_sheet.put",
         "release.registered",
         "rollout.abandoned",
         "rollout.action_disabled",
@@ -43,6 +44,7 @@ ACTIONS: Final = frozenset(
         "rollout.went_live",
         "session.logged_in",
         "session.logged_out",
+        "span_mapping.put",
         "token.created",
         "trace.replayed",
     }

@@ -15,6 +15,7 @@ from signals.alerts.services import alerts_half_time, guards_watch
 from signals.buckets.services import buckets_fold
 from signals.ingest.labels import observations_attribute
 from signals.ingest.services import batches_drain
+from signals.otlp.judged import evaluations_send
 from signals.otlp.sweep import traces_assemble
 
 log = structlog.get_logger()
@@ -33,8 +34,9 @@ def work_once(*, name: str, periodic: bool) -> int:
     running: a broken fold must not stop a trigger.
     """
     if periodic:
-        # Ahead of the drain, which then takes their runs in the same round.
+        # Ahead of the drain, which then takes what they hand on in the same round.
         _step(traces_assemble)
+        _step(evaluations_send)
     drained = _step(batches_drain)
     if drained == 0 and not periodic:
         return 0

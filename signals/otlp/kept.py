@@ -1,6 +1,6 @@
 """Spans read back as they were told, by trace."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -54,4 +54,29 @@ def tool_requests_of(trace_ids: Sequence[str]) -> dict[str, dict[str, int]]:
         assert span_id is not None
         of_trace = found.setdefault(trace_id, {})
         of_trace[span_id] = of_trace.get(span_id, 0) + requests
+    return found
+
+
+def run_roots(roots: Mapping[str, frozenset[str]]) -> dict[tuple[str, str], str]:
+    """Return the root over each span of some traces, by (trace, span).
+
+    Args:
+        roots: ids of the spans that runs were made of, by trace.
+    """
+    parents: dict[str, dict[str, str | None]] = {}
+    rows = OtlpSpan.objects.filter(trace_id__in=list(roots)).values_list(
+        "trace_id", "span_id", "parent_id"
+    )
+    for trace_id, span_id, parent_id in rows:
+        parents.setdefault(trace_id, {})[span_id] = parent_id
+    found: dict[tuple[str, str], str] = {}
+    for trace_id, of_trace in parents.items():
+        for span_id in of_trace:
+            at: str | None = span_id
+            seen: set[str] = set()
+            while at is not None and at not in roots[trace_id] and at not in seen:
+                seen.add(at)
+                at = of_trace.get(at)
+            if at is not None and at in roots[trace_id]:
+                found[trace_id, span_id] = at
     return found

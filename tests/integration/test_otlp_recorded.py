@@ -44,7 +44,7 @@ def post(caller: Caller, secret: str, one: Recorded) -> bytes:
 def test_a_recorded_set_becomes_the_runs_that_its_ledger_says(name: str) -> None:
     expected = json.loads((folder(name) / "expected.json").read_text())
     with time_machine.travel(RECORDED_AT, tick=False):
-        workflow_made("support", "refunds")
+        workflow_made("support", "refunds", "refunds-action")
         secret, _ = token(Scope.INGEST)
         caller = Caller(Front(ROUTES, behind))
         for one in [one for one in recorded(name) if one.path != "/v1/metrics"] * 2:
@@ -78,7 +78,7 @@ def test_a_recorded_set_becomes_the_runs_that_its_ledger_says(name: str) -> None
 @pytest.mark.parametrize("name", SETS)
 def test_a_recorded_set_is_kept_with_every_attribute(name: str) -> None:
     with time_machine.travel(RECORDED_AT, tick=False):
-        workflow_made("support", "refunds")
+        workflow_made("support", "refunds", "refunds-action")
         secret, _ = token(Scope.INGEST)
         caller = Caller(Front(ROUTES, behind))
         for one in recorded(name):
@@ -105,15 +105,13 @@ def test_a_recorded_set_is_kept_with_every_attribute(name: str) -> None:
     told = [*decoded_logs(name)]
     assert logs == Counter(log["eventName"] for log in told)
     bodies = sorted(json.dumps(log.detail["body"], sort_keys=True) for log in OtlpLog.objects.all())
-    assert bodies == sorted(
-        json.dumps(value(log.get("body", {})), sort_keys=True) for log in told
-    )
+    assert bodies == sorted(json.dumps(value(log.get("body", {})), sort_keys=True) for log in told)
 
 
 @pytest.mark.parametrize("name", ["sdk-json", "sdk-proto"])
 def test_a_recorded_evaluation_waits_for_the_response_it_is_about(name: str) -> None:
     with time_machine.travel(RECORDED_AT, tick=False):
-        workflow_made("support", "refunds")
+        workflow_made("support", "refunds", "refunds-action")
         secret, _ = token(Scope.INGEST)
         caller = Caller(Front(ROUTES, behind))
         for one in recorded(name):

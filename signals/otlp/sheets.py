@@ -1,0 +1,118 @@
+"""Put the price sheet and a workflow's rules for spans: each put is a version, the newest rules."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db import connection, transaction
+
+from approvals.authority.matrix import MATRIX, Verb
+from approvals.authority.models import Membership
+from approvals.authority.principals import NotAllowed, Principal, require
+from rollout_console.audit import services as audit
+from rollout_console.catalog.models import Workflow, WorkflowPath
+from rollout_console.core.canonical import digest
+from rollout_console.core.errors import InvalidInput
+from signals.otlp.mapping import mapping_read
+from signals.otlp.models import PriceSheetVersion, SpanMappingVersion
+from signals.otlp.prices import sheet_read
+
+# Puts take turns, so that the one compared with is the newest.
+_LOCK = "otlp_sheets"
+
+
+@transaction.atomic
+def price_sheet_put(
+    *, document: Any, principal: Principal, now: datetime
+) -> tuple[PriceSheetVersion, bool]:
+    """Put what tokens cost for every workflow; return the sheet in force and whether it is new.
+
+    Raises:
+        NotAllowed, InvalidInput.
+    """
+    prices_permit(principal)
+    sheet, faults = sheet_read(document)
+    if sheet is None:
+        raise InvalidInput(f"The price sheet does not fit: {faults[0]['detail']}", errors=faults)
+    _turn_take()
+    newest = PriceSheetVersion.objects.order_by("-id").first()
+    content = digest(document)
+    if newest is not None and newest.digest == content:
+        return newest, False
+    version = PriceSheetVersion.objects.create(
+        document=document, digest=content, put_at=now, put_by=principal.name[:150]
+    )
+    audit.append(
+        "price_sheet.put",
+        actor=principal,
+        at=now,
+        workflow="",
+        subject_type="price_sheet",
+        subject=version.pk,
+        data={"models": len(sheet.models), "digest": content},
+    )
+    return version, True
+
+
+def prices_permit(principal: Principal) -> None:
+    """Raise NotAllowed, naming who can, unless `principal` may put prices for every workflow."""
+    if principal.may(Verb.PRICES_EDIT, None):
+        return
+    names = list(
+        Membership.objects.filter(
+            workflow=None, role__in=MATRIX[Verb.PRICES_EDIT], person__is_active=True
+        )
+        .order_by("person__username")
+        .values_list("person__username", flat=True)
+        .distinct()
+    )
+    can = ", ".join(names) if names else "nobody yet"
+    raise NotAllowed(
+        f"Prices hold for every workflow, so putting them is for: {can}.", who_can=names
+    )
+
+
+@transaction.atomic
+def span_mapping_put(
+    *, workflow: Workflow, document: Any, principal: Principal, now: datetime
+) -> tuple[SpanMappingVersion, bool]:
+    """Put a workflow's rules for spans; return those in force and whether they are new.
+
+    Raises:
+        NotAllowed, InvalidInput.
+    """
+    require(principal, Verb.SPAN_MAPPING_EDIT, workflow)
+    paths = list(
+        WorkflowPath.objects.filter(workflow=workflow)
+        .order_by("slug")
+        .values_list("slug", flat=True)
+    )
+    mapping, faults = mapping_read(document, paths=paths)
+    if mapping is None:
+        raise InvalidInput(f"The mapping does not fit: {faults[0]['detail']}", errors=faults)
+    _turn_take()
+    newest = workflow.span_mapping_versions.order_by("-id").first()
+    content = digest(document)
+    if newest is not None and newest.digest == content:
+        return newest, False
+    version = workflow.span_mapping_versions.create(
+        document=document, digest=content, put_at=now, put_by=principal.name[:150]
+    )
+    audit.append(
+        "span_mapping.put",
+        actor=principal,
+        at=now,
+        workflow=workflow.slug,
+        subject_type="span_mapping",
+        subject=version.pk,
+        data={
+            "rules": len(mapping.rules),
+            "drop_scopes": sorted(mapping.drop_scopes),
+            "digest": content,
+        },
+    )
+    return version, True
+
+
+def _turn_take() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [_LOCK])
