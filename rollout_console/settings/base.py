@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 from rollout_console.services import attach, roles
 from rollout_console.settings.logs import logging_config
@@ -42,6 +43,7 @@ INSTALLED_APPS = [
     "approvals.authority",
     "signals.ingest",
     "signals.buckets",
+    "signals.points",
     "signals.otlp",
     "signals.guards",
     "signals.alerts",
@@ -241,13 +243,27 @@ CELERY_REDBEAT_LOCK_TIMEOUT = 10
 
 INGEST_BACKLOG_BYTES = env.int("INGEST_BACKLOG_BYTES", default=1_073_741_824)
 
-# --- OTLP: a trace is made runs of once it was quiet so long, at the latest after so long; how long
-# the parent of its topmost span is waited for; how many days spans and records are kept ---
+# --- OTLP, in seconds: how long a trace is quiet before runs are made of it, how long after its
+# first span at the most, and how long the parent of its topmost span is waited for ---
 
 OTLP_SETTLE_S = env.int("OTLP_SETTLE_S", default=5)
 OTLP_SETTLE_MAX_S = env.int("OTLP_SETTLE_MAX_S", default=300)
 OTLP_ORPHAN_S = env.int("OTLP_ORPHAN_S", default=30)
-OTLP_KEEP_DAYS = env.int("OTLP_KEEP_DAYS", default=30)
+
+# --- Retention, in days; docs/storage.md says what goes with what ---
+
+
+def _days(name: str, *, default: int, least: int) -> int:
+    days = env.int(name, default=default)
+    if days < least:
+        raise ImproperlyConfigured(f"{name} is at least {least} days; it is {days}.")
+    return days
+
+
+# Live runs are up to seven days old and labels come up to eight days after them.
+RUN_DAYS_KEPT = _days("RUN_DAYS_KEPT", default=30, least=9)
+MINUTE_DAYS_KEPT = _days("MINUTE_DAYS_KEPT", default=40, least=9)
+LEDGER_DAYS_KEPT = _days("LEDGER_DAYS_KEPT", default=400, least=MINUTE_DAYS_KEPT)
 
 # --- Expansions: how long a request can be approved and started, in seconds ---
 

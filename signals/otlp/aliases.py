@@ -166,30 +166,20 @@ def facts_of(attributes: Mapping[str, Any]) -> Facts:
     ttft = _first(attributes, "ttft_s")
     return Facts(
         work=work,
-        **{
-            name: _text(_first(attributes, name))
-            for name in (
-                "provider",
-                "model_requested",
-                "model_served",
-                "response_id",
-                "agent",
-                "conversation",
-                "tool",
-                "prompt",
-                "error_type",
-            )
-        },
-        **{
-            name: _whole(_first(attributes, name))
-            for name in (
-                "tokens_in",
-                "tokens_out",
-                "tokens_cache_read",
-                "tokens_cache_write",
-                "tokens_reasoning",
-            )
-        },
+        provider=_text(_first(attributes, "provider")),
+        model_requested=_text(_first(attributes, "model_requested")),
+        model_served=_text(_first(attributes, "model_served")),
+        response_id=_text(_first(attributes, "response_id")),
+        agent=_text(_first(attributes, "agent")),
+        conversation=_text(_first(attributes, "conversation")),
+        tool=_text(_first(attributes, "tool")),
+        prompt=_text(_first(attributes, "prompt")),
+        error_type=_text(_first(attributes, "error_type")),
+        tokens_in=_whole(_first(attributes, "tokens_in")),
+        tokens_out=_whole(_first(attributes, "tokens_out")),
+        tokens_cache_read=_whole(_first(attributes, "tokens_cache_read")),
+        tokens_cache_write=_whole(_first(attributes, "tokens_cache_write")),
+        tokens_reasoning=_whole(_first(attributes, "tokens_reasoning")),
         finish=finish,
         ttft_ms=ttft * 1000 if _is_number(ttft) and ttft >= 0 else None,
         workflow=_workflow(attributes),
@@ -240,12 +230,14 @@ def _workflow(attributes: Mapping[str, Any]) -> str | None:
 def _tool_requests(attributes: Mapping[str, Any], finish: tuple[str, ...]) -> int:
     numbered = {match.groups() for key in attributes if (match := _TOOL_REQUEST.match(key))}
     told = sum(
-        part.get("type") == "tool_call"
+        1
         for message in _objects(attributes.get("gen_ai.output.messages"))
         for part in _objects(message.get("parts"))
+        if part.get("type") == "tool_call"
     )
     # A reason alone says that there was one at least.
-    return max(len(numbered), told, int(not _TOOL_REASONS.isdisjoint(finish)))
+    reason = 0 if _TOOL_REASONS.isdisjoint(finish) else 1
+    return max(len(numbered), told, reason)
 
 
 def _documents(attributes: Mapping[str, Any]) -> int | None:

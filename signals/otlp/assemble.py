@@ -256,7 +256,7 @@ def _assembled(
         "",
         ids,
         tuple(duplicates),
-        frozenset(name for call in calls if (name := call.facts.response_id)),
+        frozenset(call.facts.response_id for call in calls if call.facts.response_id),
     )
 
 
@@ -367,7 +367,7 @@ def _cost(calls: Sequence[Call], prices: PriceSheet, root: Span) -> tuple[Decima
     total = Decimal(0)
     for call in billed:
         facts = call.facts
-        cost, reason = call_cost(
+        price, reason = call_cost(
             prices,
             models=tuple(name for name in (facts.model_served, facts.model_requested) if name),
             usage=Usage(
@@ -378,9 +378,9 @@ def _cost(calls: Sequence[Call], prices: PriceSheet, root: Span) -> tuple[Decima
             ),
             at=moment(root.start_ns),
         )
-        if cost is None:
+        if price is None:
             return None, reason
-        total += cost
+        total += price
     return total, ""
 
 

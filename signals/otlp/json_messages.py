@@ -7,7 +7,7 @@ nothing else, and what nobody knows is passed over. Pure.
 import base64
 import binascii
 import math
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -70,7 +70,8 @@ def _fields(message: Message) -> dict[str, FieldDescriptor]:
     descriptor = message.DESCRIPTOR
     known = _NAMES.get(descriptor.full_name)
     if known is None:
-        known = {field.json_name: field for field in descriptor.fields}
+        fields = cast("list[FieldDescriptor]", list(descriptor.fields))
+        known = {field.json_name: field for field in fields}
         _NAMES[descriptor.full_name] = known
     return known
 

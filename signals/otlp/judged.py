@@ -107,40 +107,40 @@ def _wait_on(one: OtlpEvaluation, *, now: datetime) -> None:
 
 
 def _runs_about(due: Sequence[OtlpEvaluation]) -> dict[Any, _About]:
-    """Return the run that each is about, as far as one is known."""
-    spans = {one.pk: (one.trace_id, one.span_id) for one in due if one.trace_id is not None}
-    answered = _spans_answering([one for one in due if one.trace_id is None])
-    spans |= answered
-    traces = {trace_id for trace_id, _ in spans.values() if trace_id is not None}
-    runs: dict[str, dict[str, OtlpRun]] = {}
-    for run in OtlpRun.objects.filter(trace_id__in=traces, fault=""):
+    """Return the run that each is about, as far as one is known.
+
+    The span it belongs to says so; where that is under no run, as in a judge's own trace, the
+    response it names.
+    """
+    answering = _spans_answering([one for one in due if one.response_id is not None])
+    traces = {one.trace_id for one in due} | {trace_id for trace_id, _ in answering.values()}
+    runs: dict[str | None, dict[str, OtlpRun]] = {}
+    for run in OtlpRun.objects.filter(trace_id__in=traces - {None}, fault=""):
         runs.setdefault(run.trace_id, {})[run.span_id] = run
-    ids = dict(
-        Workflow.objects.filter(
-            slug__in={run.workflow for of_trace in runs.values() for run in of_trace.values()}
-        ).values_list("slug", "pk")
-    )
-    roots = run_roots({trace_id: frozenset(of_trace) for trace_id, of_trace in runs.items()})
+    slugs = {run.workflow for of_trace in runs.values() for run in of_trace.values()}
+    ids = dict(Workflow.objects.filter(slug__in=slugs).values_list("slug", "pk"))
+    roots = run_roots({str(trace_id): frozenset(of_trace) for trace_id, of_trace in runs.items()})
     found: dict[Any, _About] = {}
     for one in due:
-        trace_id, span_id = spans.get(one.pk, (None, None))
-        of_trace = runs.get(trace_id or "", {})
-        root = roots.get((trace_id or "", span_id or ""))
-        if root is None and span_id is None and len(of_trace) == 1:
-            # It names the trace alone, and that is one run.
-            (root,) = of_trace
-        if root is None:
-            continue
-        run = of_trace[root]
-        # Whoever may not report for a workflow says nothing of its runs either.
-        if one.reach is None or ids.get(run.workflow) in one.reach:
-            found[one.pk] = _About(run.workflow, run.run_id, run.occurred_at)
+        for trace_id, span_id in ((one.trace_id, one.span_id), answering.get(one.pk, (None, None))):
+            root = roots.get((trace_id or "", span_id or ""))
+            of_trace = runs.get(trace_id, {})
+            if root is None and span_id is None and len(of_trace) == 1:
+                # It names the trace alone, and that is one run.
+                (root,) = of_trace
+            if root is None:
+                continue
+            run = of_trace[root]
+            # Whoever may not report for a workflow says nothing of its runs either.
+            if one.reach is None or ids.get(run.workflow) in one.reach:
+                found[one.pk] = _About(run.workflow, run.run_id, run.occurred_at)
+                break
     return found
 
 
 def _spans_answering(
     some: Sequence[OtlpEvaluation],
-) -> dict[Any, tuple[str | None, str | None]]:
+) -> dict[Any, tuple[str, str | None]]:
     """Return the span whose response each names: the last that started before it was judged."""
     if not some:
         return {}

@@ -121,7 +121,7 @@ def place_of(
         rule = _rule(span, workflows[slug])
         if rule is not None:
             return _place(slug, workflows[slug], path, rule)
-    if facts.workflow in workflows:
+    if facts.workflow is not None and facts.workflow in workflows:
         return _place(facts.workflow, workflows[facts.workflow], path, None)
     service = resource_of(span).get("service.name")
     if isinstance(service, str):

@@ -71,7 +71,7 @@ def logs_store(*, request: ExportLogsServiceRequest, principal: Principal, now: 
 
 
 def _bounds(now: datetime) -> dict[str, datetime]:
-    keep = timedelta(days=settings.OTLP_KEEP_DAYS)
+    keep = timedelta(days=settings.RUN_DAYS_KEPT)
     return {"earliest": now - keep, "latest": now + FARTHEST_AHEAD}
 
 
@@ -200,21 +200,25 @@ def _traces_note(trace_ids: Iterable[str], *, now: datetime) -> None:
         cursor.execute(
             """
             insert into otlp_trace (trace_id, first_at, last_at, due_at)
-            select trace_id, %(now)s, %(now)s, %(now)s + %(settle)s
+            select trace_id, %(now)s, %(now)s, %(now)s + make_interval(secs => %(settle)s)
             from unnest(%(traces)s::text[]) as trace_id order by trace_id
             on conflict (trace_id) do update set
                 last_at = excluded.last_at,
                 due_at = case
                     when otlp_trace.due_at is null then excluded.due_at
                     else least(
-                        excluded.due_at, greatest(otlp_trace.first_at + %(most)s, excluded.last_at)
+                        excluded.due_at,
+                        greatest(
+                            otlp_trace.first_at + make_interval(secs => %(most)s),
+                            excluded.last_at
+                        )
                     )
                 end
             """,
             {
                 "now": now,
-                "settle": timedelta(seconds=settings.OTLP_SETTLE_S),
-                "most": timedelta(seconds=settings.OTLP_SETTLE_MAX_S),
+                "settle": settings.OTLP_SETTLE_S,
+                "most": settings.OTLP_SETTLE_MAX_S,
                 "traces": sorted(trace_ids),
             },
         )

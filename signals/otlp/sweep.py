@@ -100,7 +100,7 @@ def _group_look(trace_ids: Sequence[str], *, now: datetime) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "update otlp_trace set due_at = last_at + %s, attempts = 0 where trace_id = any(%s)",
-            [timedelta(seconds=settings.OTLP_ORPHAN_S), look.waiting],
+            [settings.OTLP_ORPHAN_S, look.waiting],
         )
         # An evaluation that waited for one of these runs looks again at once.
         cursor.execute(

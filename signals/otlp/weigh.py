@@ -4,9 +4,10 @@ A message of two bytes on the wire takes a hundred and more in memory, so a body
 on bytes could still take gigabytes.
 """
 
-from typing import Final
+from typing import Final, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
 
 MOST_MESSAGES: Final = 2_000_000
 
@@ -14,14 +15,14 @@ _LENGTH_DELIMITED: Final = 2
 _FIXED: Final = {1: 8, 5: 4}
 
 
-def messages_count(body: bytes, descriptor: Descriptor, *, most: int = MOST_MESSAGES) -> int:
-    """Return the number of messages in `body`, or some number above `most` once that is passed.
+def messages_count(body: bytes, message: Message, *, most: int = MOST_MESSAGES) -> int:
+    """Return the number of messages in the bytes of one like `message`; above `most` it stops.
 
     Broken bytes end the count of the message that holds them: decoding says what is wrong.
     """
     found = 0
     inner: dict[str, dict[int, Descriptor]] = {}
-    waiting = [(0, len(body), descriptor)]
+    waiting = [(0, len(body), cast("Descriptor", message.DESCRIPTOR))]
     while waiting and found <= most:
         at, end, kind = waiting.pop()
         fields = inner.get(kind.full_name)

@@ -88,7 +88,7 @@ def request_decode(signal: Signal, body: bytes, encoding: Encoding) -> Message:
     """
     message = signal.request()
     if encoding is Encoding.PROTOBUF:
-        if len(body) >= WEIGHED_FROM and messages_count(body, message.DESCRIPTOR) > MOST_MESSAGES:
+        if len(body) >= WEIGHED_FROM and messages_count(body, message) > MOST_MESSAGES:
             raise _too_many()
         try:
             message.ParseFromString(body)
