@@ -84,7 +84,7 @@ MATRIX: Final[dict[Verb, frozenset[Role]]] = {
     Verb.PLAN_CHANGE_APPROVE: frozenset({Role.APPROVER}),
     Verb.RELEASE_REGISTER: _CONTAINERS,
     Verb.SPAN_MAPPING_EDIT: _CONTAINERS,
-    # One sheet serves every workflow, so the role has to hold in every workflow too.
+    # One sheet serves every workflow; whoever owns any of them may put it.
     Verb.PRICES_EDIT: _CONTAINERS,
     Verb.ROLLOUT_READY: _CONTAINERS,
     Verb.GO_LIVE: frozenset({Role.OWNER}),

@@ -5,9 +5,8 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from approvals.authority.matrix import MATRIX, Verb
-from approvals.authority.models import Membership
-from approvals.authority.principals import NotAllowed, Principal, require
+from approvals.authority.matrix import Role, Verb, person_may
+from approvals.authority.principals import NotAllowed, Principal, require, who_can
 from rollout_console.audit import services as audit
 from rollout_console.catalog.models import Workflow, WorkflowPath
 from rollout_console.core.canonical import digest
@@ -54,20 +53,26 @@ def price_sheet_put(
 
 
 def prices_permit(principal: Principal) -> None:
-    """Raise NotAllowed, naming who can, unless `principal` may put prices for every workflow."""
-    if principal.may(Verb.PRICES_EDIT, None):
+    """Raise NotAllowed, naming who can, unless `principal` may put prices.
+
+    One sheet serves every workflow, so whoever owns one may, and a token that is limited to some
+    may not.
+    """
+    verb = Verb.PRICES_EDIT
+    if principal.may(verb, None):
         return
-    names = list(
-        Membership.objects.filter(
-            workflow=None, role__in=MATRIX[Verb.PRICES_EDIT], person__is_active=True
-        )
-        .order_by("person__username")
-        .values_list("person__username", flat=True)
-        .distinct()
-    )
-    can = ", ".join(names) if names else "nobody yet"
+    held = frozenset[Role]().union(*principal.roles.values())
+    if (
+        principal.person_id is not None
+        and principal.reaches(None)
+        and person_may(verb, roles=held, scopes=principal.scopes)
+    ):
+        return
+    workflows = Workflow.objects.select_related("owner", "deputy").order_by("slug")
+    names = list(dict.fromkeys(name for one in workflows for name in who_can(verb, one)))
     raise NotAllowed(
-        f"Prices hold for every workflow, so putting them is for: {can}.", who_can=names
+        f"Prices hold for every workflow; putting them is for: {', '.join(names) or 'nobody yet'}.",
+        who_can=names,
     )
 
 

@@ -99,7 +99,8 @@ def _group_look(trace_ids: Sequence[str], *, now: datetime) -> None:
     )
     with connection.cursor() as cursor:
         cursor.execute(
-            "update otlp_trace set due_at = last_at + %s, attempts = 0 where trace_id = any(%s)",
+            "update otlp_trace set due_at = last_at + make_interval(secs => %s), attempts = 0"
+            " where trace_id = any(%s)",
             [settings.OTLP_ORPHAN_S, look.waiting],
         )
         # An evaluation that waited for one of these runs looks again at once.
