@@ -10,6 +10,14 @@ def value_text(signal: Signal, value: float | None) -> str:
     return MISSING if value is None else unit_text(signal.unit, value)
 
 
+def gap_text(signal: Signal, gap: float) -> str:
+    """Return a difference with its sign and unit; one of shares is in percentage points."""
+    sign = "+" if gap > 0 else "\N{MINUS SIGN}" if gap < 0 else "±"
+    if signal.unit == "share":
+        return f"{sign}{abs(gap) * 100:.1f} pp"
+    return f"{sign}{value_text(signal, abs(gap))}"
+
+
 def limit_text(signal: Signal, limit: float | None) -> str:
     """Return what the limit asks for: `≥ 90 %`, `≤ 6 s`; empty without a limit."""
     if limit is None:

@@ -2,7 +2,17 @@
 
 from django.urls import path, re_path
 
-from rollout_console.api import controls, docs, expansions, exposure, otlp, plans, reads, series
+from rollout_console.api import (
+    controls,
+    docs,
+    expansions,
+    exposure,
+    otlp,
+    plans,
+    reads,
+    releases,
+    series,
+)
 
 app_name = "api"
 
@@ -52,8 +62,13 @@ urlpatterns = [
         name="segment_match",
     ),
     path(
+        "v1/workflows/<str:workflow>/releases",
+        releases.ReleasesView.as_view(),
+        name="releases",
+    ),
+    path(
         "v1/workflows/<str:workflow>/releases/<str:version>",
-        controls.ReleaseView.as_view(),
+        releases.ReleaseView.as_view(),
         name="release",
     ),
     path(
@@ -63,6 +78,11 @@ urlpatterns = [
     ),
     path("v1/price-sheet", otlp.PriceSheetView.as_view(), name="price_sheet"),
     path("v1/traces/<str:trace_id>", otlp.TraceView.as_view(), name="trace"),
+    path(
+        "v1/workflows/<str:workflow>/comparison",
+        releases.ComparisonView.as_view(),
+        name="comparison",
+    ),
     path("v1/rollouts/<str:slug>/ready", controls.ReadyView.as_view(), name="ready"),
     path("v1/rollouts/<str:slug>/go-live", controls.GoLiveView.as_view(), name="go_live"),
     path("v1/rollouts/<str:slug>/complete", controls.CompleteView.as_view(), name="complete"),
