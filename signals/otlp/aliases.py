@@ -167,7 +167,7 @@ def facts_of(attributes: Mapping[str, Any]) -> Facts:
     return Facts(
         work=work,
         provider=_text(_first(attributes, "provider")),
-        model_requested=_text(_first(attributes, "model_requested")),
+        model_requested=_text(_first(attributes, "model_requested")) or _invoked(attributes),
         model_served=_text(_first(attributes, "model_served")),
         response_id=_text(_first(attributes, "response_id")),
         agent=_text(_first(attributes, "agent")),
@@ -225,6 +225,15 @@ def _workflow(attributes: Mapping[str, Any]) -> str | None:
         if isinstance(named, str):
             return named
     return _text(attributes.get("gen_ai.workflow.name", attributes.get("traceloop.workflow.name")))
+
+
+def _invoked(attributes: Mapping[str, Any]) -> str | None:
+    """Return the model that OpenInference's call parameters, JSON text, ask for."""
+    for name in ("llm.invocation_parameters", "embedding.invocation_parameters"):
+        told = _parsed(attributes.get(name))
+        if isinstance(told, dict):
+            return _text(told.get("model"))
+    return None
 
 
 def _tool_requests(attributes: Mapping[str, Any], finish: tuple[str, ...]) -> int:

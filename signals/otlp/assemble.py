@@ -283,9 +283,13 @@ def _outcome(root: Span, facts: Facts, calls: Sequence[Call]) -> dict[str, Any]:
     lost = last is not None and last.failed
     if not failed(root, facts) and not lost:
         return {"outcome": "ok"}
-    category = facts.error_type or _exception(root)
-    if category is None and last is not None and lost:
-        category = last.facts.error_type or _exception(last.span)
+    of_call = last if last is not None and lost else None
+    category = (
+        facts.error_type
+        or (of_call.facts.error_type if of_call else None)
+        or _exception(root)
+        or (_exception(of_call.span) if of_call else None)
+    )
     return {
         "outcome": "error",
         "failure_category": None if category is None else category[:CATEGORY_MAX],
@@ -296,7 +300,8 @@ def _exception(span: Span) -> str | None:
     for event in reversed(span.events()):
         told = event.get("attributes", {}).get("exception.type")
         if event.get("name") == "exception" and isinstance(told, str):
-            return told
+            # Without its module, as most senders put it into `error.type`.
+            return told.rpartition(".")[2]
     return None
 
 
