@@ -30,7 +30,7 @@ def instrument(name: str) -> None:
     if name == "openai_v2":
         from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor as OpenAIv2
 
-        OpenAIv2().instrument()
+        OpenAIv2().instrument()  # type: ignore[no-untyped-call]
     elif name == "openinference":
         from openinference.instrumentation.openai import OpenAIInstrumentor as OpenInference
 

@@ -199,6 +199,9 @@ def _bare_paths() -> dict[str, Any]:
         "/v1/traces": {
             "post": _otlp("otlp_traces", "Report spans (OTLP)", "ExportTraceServiceRequest")
         },
+        "/v1/metrics": {
+            "post": _otlp("otlp_metrics", "Report metrics (OTLP)", "ExportMetricsServiceRequest")
+        },
         "/v1/logs": {
             "post": _otlp("otlp_logs", "Report log records (OTLP)", "ExportLogsServiceRequest")
         },

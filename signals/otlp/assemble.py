@@ -218,7 +218,7 @@ def _assembled(
         return None
     ids = frozenset(below)
     ancestors = tree.ancestors(root_id)
-    release = _release(root, ancestors, place)
+    release = release_of(root, ancestors, place)
     fault = place.fault
     if not fault and release is None:
         fault = (
@@ -234,7 +234,7 @@ def _assembled(
         "workflow": place.workflow,
         "path": place.path,
         "release": release,
-        "segment": _said_or_taken("rollout.segment", "segment", root, ancestors, place),
+        "segment": said_or_taken("rollout.segment", "segment", root, ancestors, place),
         "latency_ms": (root.end_ns - root.start_ns) / 1e6,
         "trace_id": root.trace_id,
         **_outcome(root, tree.facts[root_id], calls),
@@ -245,7 +245,7 @@ def _assembled(
     if cost is not None:
         item |= {"cost_usd": f"{cost:f}", "cost_known": True}
     item["attributes"] = _attributes(root, spans, tree.facts, calls, unknown)
-    item["subject"] = _said_or_taken("rollout.subject", "subject", root, ancestors, place)
+    item["subject"] = said_or_taken("rollout.subject", "subject", root, ancestors, place)
     for name, ours in SAID.items():
         if (value := seek(name, root, ancestors)) is not None:
             item[ours] = value
@@ -260,13 +260,13 @@ def _assembled(
     )
 
 
-def _release(root: Span, ancestors: Sequence[Span], place: Place) -> str | None:
-    said = _said_or_taken("rollout.release", "release", root, ancestors, place)
+def release_of(root: Span, ancestors: Sequence[Span], place: Place) -> str | None:
+    said = said_or_taken("rollout.release", "release", root, ancestors, place)
     version = resource_of(root).get("service.version") if said is None else said
     return None if version is None else str(version)
 
 
-def _said_or_taken(
+def said_or_taken(
     name: str, of_rule: str, root: Span, ancestors: Sequence[Span], place: Place
 ) -> str | None:
     said = seek(name, root, ancestors)

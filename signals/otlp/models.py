@@ -207,6 +207,22 @@ class OtlpEvaluation(models.Model):
         return self.name or str(self.digest)
 
 
+class OtlpCumulative(models.Model):
+    """The last point of a cumulative stream, to know what the next one adds; a time of 0: none."""
+
+    stream = models.UUIDField(primary_key=True)
+    start_ns = models.BigIntegerField()
+    time_ns = models.BigIntegerField()
+    value = models.JSONField()
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "otlp_cumulative"
+
+    def __str__(self) -> str:
+        return str(self.stream)
+
+
 class PriceSheetVersion(models.Model):
     """What tokens cost, as put at a time; the newest is in force for what is counted from then."""
 

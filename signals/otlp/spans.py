@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,11 +20,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 from signals.otlp.values import attributes_plain, plain, text_clean
 
 TRACE_BYTES: Final = 16
+RELEASE: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 SPAN_BYTES: Final = 8
 STATUS_ERROR: Final = 2
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Past this no datetime exists.
-_LAST_NS: Final = 253_402_300_799 * 10**9
+LAST_NS: Final = 253_402_300_799 * 10**9
 
 
 class Refused(Exception):
@@ -88,7 +90,7 @@ class Log:
 
 def moment(nanoseconds: int) -> datetime:
     """Return the time, cut to microseconds."""
-    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+    return _EPOCH + timedelta(microseconds=min(nanoseconds, LAST_NS) // 1000)
 
 
 def spans_read(
@@ -99,7 +101,7 @@ def spans_read(
     faults: list[str] = []
     for group in request.resource_spans:
         for scoped in group.scope_spans:
-            source = _source(group.resource, group.schema_url, scoped.scope, scoped.schema_url)
+            source = source_of(group.resource, group.schema_url, scoped.scope, scoped.schema_url)
             for told in scoped.spans:
                 try:
                     spans.append(_span(told, source, earliest, latest))
@@ -116,7 +118,7 @@ def logs_read(
     faults: list[str] = []
     for group in request.resource_logs:
         for scoped in group.scope_logs:
-            source = _source(group.resource, group.schema_url, scoped.scope, scoped.schema_url)
+            source = source_of(group.resource, group.schema_url, scoped.scope, scoped.schema_url)
             for told in scoped.log_records:
                 try:
                     logs.append(_log(told, source, earliest, latest))
@@ -140,7 +142,7 @@ def digest_of(*parts: Any) -> UUID:
     return UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest())
 
 
-def _source(
+def source_of(
     resource: Resource, resource_schema: str, scope: InstrumentationScope, scope_schema: str
 ) -> Source:
     of_resource: dict[str, Any] = {"attributes": attributes_plain(resource.attributes)}
@@ -166,7 +168,7 @@ def _span(told: WireSpan, source: Source, earliest: datetime, latest: datetime) 
     parent_id = _id(parent, SPAN_BYTES, "parent span id") if any(parent) else None
     start_ns, end_ns = told.start_time_unix_nano, told.end_time_unix_nano
     _time_check(start_ns, "A span's start", earliest, latest)
-    if not start_ns <= end_ns <= _LAST_NS:
+    if not start_ns <= end_ns <= LAST_NS:
         raise Refused("A span must not end before it starts.")
     more: dict[str, Any] = {}
     if told.events:
@@ -249,7 +251,7 @@ def _id(octets: bytes, size: int, what: str) -> str:
 
 
 def _time_check(time_ns: int, what: str, earliest: datetime, latest: datetime) -> None:
-    if not 0 < time_ns <= _LAST_NS or not earliest <= moment(time_ns) <= latest:
+    if not 0 < time_ns <= LAST_NS or not earliest <= moment(time_ns) <= latest:
         raise Refused(
             f"{what} must lie between {earliest:%Y-%m-%dT%H:%M:%SZ} and "
             f"{latest:%Y-%m-%dT%H:%M:%SZ}, in nanoseconds since 1970."

@@ -10,6 +10,9 @@ import pytest
 import time_machine
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from approvals.authority.matrix import Scope
@@ -18,6 +21,7 @@ from rollout_console.api.bare.routes import ROUTES
 from signals.ingest.models import Run
 from signals.ingest.rows import OUTCOMES
 from signals.otlp.models import EvaluationState, OtlpEvaluation, OtlpLog, OtlpSource, OtlpSpan
+from signals.points.models import MetricPointRow, PointSeries
 from tests.bare import Caller, behind
 from tests.factories import token
 from tests.otlp import SETS, Recorded, drain, folder, recorded, workflow_made
@@ -47,7 +51,7 @@ def test_a_recorded_set_becomes_the_runs_that_its_ledger_says(name: str) -> None
         workflow_made("support", "refunds", "refunds-action")
         secret, _ = token(Scope.INGEST)
         caller = Caller(Front(ROUTES, behind))
-        for one in [one for one in recorded(name) if one.path != "/v1/metrics"] * 2:
+        for one in [*recorded(name)] * 2:
             answer = post(caller, secret, one)
 
             assert caller.code == 200, answer
@@ -82,8 +86,7 @@ def test_a_recorded_set_is_kept_with_every_attribute(name: str) -> None:
         secret, _ = token(Scope.INGEST)
         caller = Caller(Front(ROUTES, behind))
         for one in recorded(name):
-            if one.path != "/v1/metrics":
-                post(caller, secret, one)
+            post(caller, secret, one)
 
     sources = {source.id: source for source in OtlpSource.objects.all()}
     kept = {
@@ -115,13 +118,39 @@ def test_a_recorded_evaluation_waits_for_the_response_it_is_about(name: str) -> 
         secret, _ = token(Scope.INGEST)
         caller = Caller(Front(ROUTES, behind))
         for one in recorded(name):
-            if one.path != "/v1/metrics":
-                post(caller, secret, one)
+            post(caller, secret, one)
 
     (evaluation,) = OtlpEvaluation.objects.all()
     assert (evaluation.name, evaluation.score, evaluation.passed) == ("groundedness", 0.42, False)
     assert evaluation.response_id == "chatcmpl-1"
     assert evaluation.state == EvaluationState.WAITING
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_recorded_metrics_add_up_to_what_was_sent(name: str) -> None:
+    with time_machine.travel(RECORDED_AT, tick=False):
+        workflow_made("support", "refunds", "refunds-action")
+        secret, _ = token(Scope.INGEST)
+        caller = Caller(Front(ROUTES, behind))
+        for one in [*recorded(name)] * 2:
+            answer = post(caller, secret, one)
+            assert answer in (b"", b"{}"), answer
+
+    names = {series.pk: series.name for series in PointSeries.objects.all()}
+    kept: dict[str, list[float]] = {}
+    buckets: Counter[tuple[str, str]] = Counter()
+    for row in MetricPointRow.objects.all():
+        counted = kept.setdefault(names[row.series_id], [0, 0.0])
+        # Of a sum there is no count to compare.
+        counted[0] += row.n if row.cnt is not None else 0
+        counted[1] += row.total or 0
+        bounds = row.bounds if row.bounds is not None else row.idx or []
+        for at, count in zip([*bounds, "last"], row.cnt or [], strict=False):
+            if count:
+                buckets[names[row.series_id], f"{row.scale}:{at}"] += count
+    expected, expected_buckets = sent_metrics(name)
+    assert kept == {metric: pytest.approx(told) for metric, told in expected.items()}
+    assert buckets == expected_buckets
 
 
 # --- A decoder of our test's own: protobuf's JSON form, or the JSON as it is ---
@@ -193,3 +222,42 @@ def decoded_logs(name: str) -> list[dict[str, Any]]:
         for scoped in group["scopeLogs"]
         for log in scoped["logRecords"]
     ]
+
+
+def sent_metrics(name: str) -> tuple[dict[str, list[float]], Counter[tuple[str, str]]]:
+    """Return count, sum and buckets by metric: deltas added up, of cumulative streams the last."""
+    last: dict[str, tuple[str, dict[str, Any]]] = {}
+    deltas: list[tuple[str, dict[str, Any]]] = []
+    for request in decoded(name, "/v1/metrics", ExportMetricsServiceRequest):
+        for group in request["resourceMetrics"]:
+            for scoped in group["scopeMetrics"]:
+                for metric in scoped["metrics"]:
+                    kinds = ("sum", "gauge", "histogram", "exponentialHistogram")
+                    (data,) = [metric[kind] for kind in kinds if kind in metric]
+                    for point in data["dataPoints"]:
+                        cumulative = str(data["aggregationTemporality"]) in (
+                            "2",
+                            "AGGREGATION_TEMPORALITY_CUMULATIVE",
+                        )
+                        if cumulative:
+                            key = json.dumps([metric["name"], point["attributes"]])
+                            last[key] = (metric["name"], point)
+                        else:
+                            deltas.append((metric["name"], point))
+    sums: dict[str, list[float]] = {}
+    buckets: Counter[tuple[str, str]] = Counter()
+    for metric_name, point in [*deltas, *last.values()]:
+        counted = sums.setdefault(metric_name, [0, 0.0])
+        counted[0] += int(point.get("count", 0))
+        counted[1] += float(point.get("sum", point.get("asInt", point.get("asDouble", 0))))
+        if "positive" in point:
+            offset = point["positive"].get("offset", 0)
+            for number, count in enumerate(point["positive"]["bucketCounts"]):
+                if int(count):
+                    buckets[metric_name, f"{point['scale']}:{offset + number}"] += int(count)
+        for at, count in zip(
+            [*point.get("explicitBounds", []), "last"], point.get("bucketCounts", []), strict=False
+        ):
+            if int(count):
+                buckets[metric_name, f"None:{at}"] += int(count)
+    return sums, buckets

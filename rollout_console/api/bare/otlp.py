@@ -11,10 +11,12 @@ from rollout_console.api.bare.auth import authenticate
 from rollout_console.api.bare.http import Request, Response, Unavailable, refusal_headers
 from rollout_console.core.errors import DomainError
 from signals.ingest.framing import MediaTypeUnsupported, unpacked
+from signals.otlp.metric_points import metrics_store
 from signals.otlp.services import Kept, logs_store, spans_store
 from signals.otlp.wire import (
     LOGS,
     MAX_UNPACKED,
+    METRICS,
     TRACES,
     WEIGHED_FROM,
     Encoding,
@@ -37,6 +39,11 @@ def post_traces(request: Request) -> Response:
 def post_logs(request: Request) -> Response:
     """Likewise for log records."""
     return _post(request, LOGS, logs_store)
+
+
+def post_metrics(request: Request) -> Response:
+    """Likewise for metrics' data points."""
+    return _post(request, METRICS, metrics_store)
 
 
 def _post(request: Request, signal: Signal, store: Callable[..., Kept]) -> Response:

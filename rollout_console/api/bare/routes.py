@@ -17,6 +17,14 @@ ROUTES: Final = (
         refuse=otlp.refuse,
         fail=otlp.fail,
     ),
+    Route(
+        "POST",
+        "/v1/metrics",
+        otlp.post_metrics,
+        limited=True,
+        refuse=otlp.refuse,
+        fail=otlp.fail,
+    ),
     Route("POST", "/v1/logs", otlp.post_logs, limited=True, refuse=otlp.refuse, fail=otlp.fail),
     Route(
         "POST",
