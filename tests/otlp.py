@@ -80,3 +80,91 @@ def drain(now: datetime | None = None) -> None:
     evaluations_send(now=quiet)
     batches_drain(now=quiet)
     observations_attribute(now=quiet)
+
+
+# --- Requests made up for one test, in OTLP's JSON ---
+
+RESOURCE: dict[str, Any] = {
+    "service.name": "support-assistant",
+    "rollout.workflow": "support",
+    "rollout.path": "refunds",
+    "rollout.release": "2026.11.2",
+}
+
+
+def told(value: Any) -> dict[str, Any]:
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
+    if isinstance(value, list):
+        return {"arrayValue": {"values": [told(one) for one in value]}}
+    return {"stringValue": value}
+
+
+def told_attributes(attributes: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": told(value)} for key, value in attributes.items()]
+
+
+def span_told(
+    span_id: int,
+    parent: int | None = None,
+    *,
+    trace: int = 1,
+    at_ms: float = 0,
+    ms: float = 100,
+    name: str = "work",
+    failed: bool = False,
+    events: list[dict[str, Any]] | None = None,
+    began: datetime | None = None,
+    **attributes: Any,
+) -> dict[str, Any]:
+    """Return a span of a minute ago; `gen_ai__request__model` stands for `gen_ai.request.model`."""
+    start = began or timezone.now() - timedelta(minutes=1)
+    start_ns = int(start.timestamp() * 1e6) * 1000 + int(at_ms * 1e6)
+    return {
+        "traceId": f"{trace:032x}",
+        "spanId": f"{span_id:016x}",
+        **({} if parent is None else {"parentSpanId": f"{parent:016x}"}),
+        "name": name,
+        "kind": 1,
+        "startTimeUnixNano": str(start_ns),
+        "endTimeUnixNano": str(start_ns + int(ms * 1e6)),
+        "attributes": told_attributes(
+            {key.replace("__", "."): value for key, value in attributes.items()}
+        ),
+        "status": {"code": 2} if failed else {},
+        "events": events or [],
+    }
+
+
+def traces_told(
+    *spans: dict[str, Any], scope: str = "app", resource: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return a request with spans of one resource and scope."""
+    of = RESOURCE if resource is None else resource
+    return {
+        "resourceSpans": [
+            {
+                "resource": {"attributes": told_attributes(of)},
+                "scopeSpans": [{"scope": {"name": scope}, "spans": list(spans)}],
+            }
+        ]
+    }
+
+
+def model_call(span_id: int, parent: int | None = None, **more: Any) -> dict[str, Any]:
+    """Return the span of a chat that took 100 tokens and answered 10."""
+    return span_told(
+        span_id,
+        parent,
+        **{
+            "gen_ai__operation__name": "chat",
+            "gen_ai__request__model": "gpt-4o",
+            "gen_ai__usage__input_tokens": 100,
+            "gen_ai__usage__output_tokens": 10,
+            **more,
+        },
+    )

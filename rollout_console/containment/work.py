@@ -17,6 +17,7 @@ from signals.guards.retention import storage_keep
 from signals.ingest.labels import observations_attribute
 from signals.ingest.services import batches_drain
 from signals.otlp.judged import evaluations_send
+from signals.otlp.retention import otlp_prune
 from signals.otlp.sweep import traces_assemble
 
 log = structlog.get_logger()
@@ -49,6 +50,7 @@ def work_once(*, name: str, periodic: bool) -> int:
     if periodic:
         _step(stale_fold)
         _step(storage_keep)
+        _step(otlp_prune)
         for step in later_steps():
             _step(step)
         heartbeat_record(name=name, now=timezone.now())

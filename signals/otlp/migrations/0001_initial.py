@@ -70,10 +70,10 @@ begin
 end
 $$
 """
-# Of at least a week ago, whoever asks. A reader in the way is waited for two seconds, then not.
+# Of at least a week ago, whoever asks. What is in the way is waited for a moment, then not.
 DAYS_DROP = """
 create function otlp_days_drop(before date) returns integer
-language plpgsql security definer set search_path = public, pg_temp set lock_timeout = '2s' as $$
+language plpgsql security definer set search_path = public, pg_temp set lock_timeout = '200ms' as $$
 declare
     partition text;
     dropped integer := 0;
