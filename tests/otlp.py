@@ -14,8 +14,9 @@ from django.utils import timezone
 
 from approvals.authority.principals import SYSTEM
 from rollout_console.containment.lifecycle import plan_apply_and_publish
+from signals.ingest.drain import batches_drain
 from signals.ingest.labels import observations_attribute
-from signals.ingest.services import batches_drain, caches_forget
+from signals.ingest.services import caches_forget
 from signals.otlp.judged import evaluations_send
 from signals.otlp.sweep import traces_assemble
 from tests.factories import people

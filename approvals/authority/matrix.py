@@ -47,6 +47,7 @@ class Verb(StrEnum):
     RELEASE_REGISTER = "release_register"
     SPAN_MAPPING_EDIT = "span_mapping_edit"
     PRICES_EDIT = "prices_edit"
+    PULL_MANAGE = "pull_manage"
     ROLLOUT_READY = "rollout_ready"
     GO_LIVE = "go_live"
     GO_LIVE_CONFIRM = "go_live_confirm"
@@ -86,6 +87,8 @@ MATRIX: Final[dict[Verb, frozenset[Role]]] = {
     Verb.SPAN_MAPPING_EDIT: _CONTAINERS,
     # One sheet serves every workflow; whoever owns any of them may put it.
     Verb.PRICES_EDIT: _CONTAINERS,
+    # Where figures are asked for is a setting: it neither exposes nor contains.
+    Verb.PULL_MANAGE: _CONTAINERS | {Role.ADMINISTRATOR},
     Verb.ROLLOUT_READY: _CONTAINERS,
     Verb.GO_LIVE: frozenset({Role.OWNER}),
     Verb.GO_LIVE_CONFIRM: frozenset({Role.APPROVER}),
@@ -116,6 +119,7 @@ SERVICE_SCOPES: Final[dict[Verb, Scope]] = {
     Verb.RELEASE_REGISTER: Scope.RELEASE,
     Verb.SPAN_MAPPING_EDIT: Scope.RELEASE,
     Verb.PRICES_EDIT: Scope.RELEASE,
+    Verb.PULL_MANAGE: Scope.RELEASE,
     Verb.ROLLOUT_READY: Scope.RELEASE,
 }
 

@@ -5,10 +5,12 @@ from django.urls import path, re_path
 from rollout_console.api import (
     controls,
     docs,
+    economics,
     expansions,
     exposure,
     otlp,
     plans,
+    pulls,
     reads,
     releases,
     series,
@@ -26,6 +28,8 @@ urlpatterns = [
     path("v1/rollouts/<str:slug>", reads.RolloutView.as_view(), name="rollout"),
     path("v1/rollouts/<str:slug>/verdicts", reads.VerdictsView.as_view(), name="verdicts"),
     path("v1/rollouts/<str:slug>/readiness", reads.ReadinessView.as_view(), name="readiness"),
+    path("v1/rollouts/<str:slug>/mix", economics.MixView.as_view(), name="mix"),
+    path("v1/rollouts/<str:slug>/economics", economics.EconomicsView.as_view(), name="economics"),
     path("v1/exposure/versions", reads.ExposureVersionsView.as_view(), name="exposure_versions"),
     path(
         "v1/exposure/versions/<int:number>",
@@ -71,6 +75,8 @@ urlpatterns = [
         releases.ReleaseView.as_view(),
         name="release",
     ),
+    path("v1/workflows/<str:workflow>/pulls", pulls.PullsView.as_view(), name="pulls"),
+    path("v1/workflows/<str:workflow>/pulls/<str:name>", pulls.PullView.as_view(), name="pull"),
     path(
         "v1/workflows/<str:workflow>/otlp-mapping",
         otlp.SpanMappingView.as_view(),

@@ -12,7 +12,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from approvals.authority.principals import Principal
 from rollout_console.catalog.models import Segment, WorkflowPath
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, ARM_UNKNOWN
-from signals.ingest.services import backlog_check, releases_ensure
+from signals.ingest.drain import releases_ensure
+from signals.ingest.services import backlog_check
 from signals.otlp.aliases import facts_of
 from signals.otlp.assemble import release_of, said_or_taken
 from signals.otlp.catalogue import workflows_known

@@ -23,6 +23,7 @@ from rollout_console.catalog.models import Workflow
 from signals.ingest.models import IngestBatch, Run
 from signals.ingest.models import Observation as KeptObservation
 from signals.otlp import retention, sweep
+from signals.otlp.assemble import trace_assemble
 from signals.otlp.models import (
     EvaluationState,
     OtlpEvaluation,
@@ -296,7 +297,7 @@ def test_a_trace_that_breaks_the_code_is_set_aside_and_the_others_go_on(
 ) -> None:
     for trace in (1, 2, 3):
         send(traces_told(model_call(2, trace=trace)))
-    whole = sweep.trace_assemble
+    whole = trace_assemble
 
     def picky(spans: Any, **options: Any) -> Any:
         if spans[0].trace_id == f"{2:032x}":

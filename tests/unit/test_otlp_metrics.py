@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 from signals.otlp.metrics import (
     Before,
@@ -22,6 +23,8 @@ from signals.otlp.spans import Source
 from signals.points.histograms import Explicit, Exponential
 from signals.points.kinds import Distribution, Gauge, Sum
 
+DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 SOURCE = Source(UUID(int=1), {}, {})
 
 
@@ -41,18 +44,18 @@ def test_every_kind_is_read() -> None:
     metrics = request.resource_metrics.add().scope_metrics.add().metrics
     metrics.add(name="g").gauge.data_points.add(time_unix_nano=5, as_double=1.5)
     delta = metrics.add(name="d").sum
-    delta.aggregation_temporality, delta.is_monotonic = 1, True
+    delta.aggregation_temporality, delta.is_monotonic = DELTA, True
     delta.data_points.add(time_unix_nano=5, as_int=3)
     level = metrics.add(name="level").sum
-    level.aggregation_temporality = 2
+    level.aggregation_temporality = CUMULATIVE
     level.data_points.add(time_unix_nano=5, as_int=4)
     explicit = metrics.add(name="h").histogram
-    explicit.aggregation_temporality = 1
+    explicit.aggregation_temporality = DELTA
     explicit.data_points.add(
         time_unix_nano=5, count=3, sum=6.0, bucket_counts=[1, 2], explicit_bounds=[2.0], min=1.0
     )
     fine = metrics.add(name="e").exponential_histogram
-    fine.aggregation_temporality = 1
+    fine.aggregation_temporality = DELTA
     point = fine.data_points.add(time_unix_nano=5, count=4, sum=9.0, scale=3, zero_count=1)
     point.positive.offset = -2
     point.positive.bucket_counts.extend([1, 0, 2])
@@ -144,9 +147,8 @@ def test_exponential_histograms_that_coarsen_add_up_at_the_coarsest(
     for number, (scale, fine, zero) in enumerate(zip(scales, counts, zeros, strict=True)):
         n = sum(fine.values()) + zero
         histogram = Exponential(scale, zero, 0.0, at(fine, scale))
-        stream.append(
-            told(Distribution(n, float(n), None, None, histogram), start=1, at=number + 2)
-        )
+        value = Distribution(n, float(n), None, None, histogram)
+        stream.append(told(value, start=1, at=number + 2))
     summed: dict[int, int] = {}
     total = zero_total = 0
     for one, two in pairwise(stream):

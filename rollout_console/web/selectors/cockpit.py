@@ -185,11 +185,6 @@ def _buttons(
 
 
 def _guard(verdict: VerdictRow) -> GuardRow:
-    needs = ""
-    if verdict.needs_runs:
-        needs = f"needs about {verdict.needs_runs:,} more run{'s' * (verdict.needs_runs > 1)}"
-        if verdict.needs_s:
-            needs += f", {duration_text(verdict.needs_s)} at this rate"
     return GuardRow(
         slug=verdict.guard,
         title=verdict.title,
@@ -204,7 +199,7 @@ def _guard(verdict: VerdictRow) -> GuardRow:
         window_s=verdict.window_s,
         at=verdict.data_at,
         since=verdict.since,
-        needs=needs,
+        needs=verdict.needs,
     )
 
 

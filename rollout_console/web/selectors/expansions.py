@@ -23,6 +23,7 @@ from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.web.selectors.changes import ChangeView, change_told
 from rollout_console.web.selectors.cockpit import rollout_get
+from rollout_console.web.selectors.mix import MixCard, mix_frozen
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import (
     EXPANSIONS,
@@ -144,6 +145,7 @@ class RequestView:
     after: ReachRow
     criteria: list[EvidenceRow]
     triggers: list[EvidenceRow]
+    mixes: list[MixCard]
     slots: list[Slot]
     changes: list[ChangeView]
     alerts: list[dict[str, Any]]
@@ -259,6 +261,7 @@ def request_view(*, request_id: int, principal: Principal, now: datetime) -> Req
         after=_reach_of(evidence, "after"),
         criteria=[_evidence(each, says_now) for each in evidence["criteria"]],
         triggers=[_evidence(each, says_now) for each in evidence["triggers"]],
+        mixes=mix_frozen(evidence),
         slots=_slots(row, yours=row.open and not note),
         changes=[change_told(**each) for each in evidence["release"]["changes"]],
         alerts=evidence["alerts"],
