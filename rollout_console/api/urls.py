@@ -8,6 +8,7 @@ from rollout_console.api import (
     economics,
     expansions,
     exposure,
+    otlp,
     plans,
     pulls,
     reads,
@@ -80,6 +81,13 @@ urlpatterns = [
     ),
     path("v1/workflows/<str:workflow>/pulls", pulls.PullsView.as_view(), name="pulls"),
     path("v1/workflows/<str:workflow>/pulls/<str:name>", pulls.PullView.as_view(), name="pull"),
+    path(
+        "v1/workflows/<str:workflow>/otlp-mapping",
+        otlp.SpanMappingView.as_view(),
+        name="otlp_mapping",
+    ),
+    path("v1/price-sheet", otlp.PriceSheetView.as_view(), name="price_sheet"),
+    path("v1/traces/<str:trace_id>", otlp.TraceView.as_view(), name="trace"),
     path(
         "v1/workflows/<str:workflow>/comparison",
         releases.ComparisonView.as_view(),

@@ -249,15 +249,16 @@ def _names_read(
     wanted = sorted((workflow_ids[workflow], version) for workflow, version in versions)
     return Names(
         paths=paths,
-        releases=_releases_ensure(wanted, now=now),
+        releases=releases_ensure(wanted, now=now),
         segments=segments,
         rules={pk: SegmentRules(found) for pk, found in rules.items()},
     )
 
 
-def _releases_ensure(
+def releases_ensure(
     wanted: Sequence[tuple[int, str]], *, now: datetime
 ) -> dict[tuple[int, str], int]:
+    """Return releases by (workflow id, version); one nobody registered is added as such."""
     found = _releases_read(wanted)
     missing = [key for key in wanted if key not in found]
     if missing:

@@ -97,7 +97,7 @@ def batch_store(
         BacklogFull: more waits to be drained than the setting allows.
         django.db.OperationalError, InterfaceError: it could not be made durable.
     """
-    _backlog_check(now)
+    backlog_check(now=now)
     text = framing.unpacked(body, content_encoding)
     items = framing.items_split(text, content_type)
     bounds = time_bounds(now, any_age=any_age)
@@ -140,7 +140,8 @@ class _Backlog:
 _backlog: Final = _Backlog()
 
 
-def _backlog_check(now: datetime) -> None:
+def backlog_check(*, now: datetime) -> None:
+    """Raise BacklogFull where more waits to be drained than the setting allows."""
     if time.monotonic() - _backlog.read_at >= BACKLOG_FRESH_S:
         _backlog.full = queue_state(now=now).body_bytes >= settings.INGEST_BACKLOG_BYTES
         _backlog.read_at = time.monotonic()

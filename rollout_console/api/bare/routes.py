@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from rollout_console.api.bare import flagd, health, ofrep, runs
+from rollout_console.api.bare import flagd, health, ofrep, otlp, runs
 from rollout_console.api.bare.front import Route
 
 ROUTES: Final = (
@@ -16,6 +16,23 @@ ROUTES: Final = (
     ),
     Route("POST", "/api/v1/observations", runs.post_observations, limited=True),
     Route("GET", "/api/v1/ingest/batches/{batch_id}", runs.get_batch),
+    Route(
+        "POST",
+        "/v1/traces",
+        otlp.post_traces,
+        limited=True,
+        refuse=otlp.refuse,
+        fail=otlp.fail,
+    ),
+    Route(
+        "POST",
+        "/v1/metrics",
+        otlp.post_metrics,
+        limited=True,
+        refuse=otlp.refuse,
+        fail=otlp.fail,
+    ),
+    Route("POST", "/v1/logs", otlp.post_logs, limited=True, refuse=otlp.refuse, fail=otlp.fail),
     Route(
         "POST",
         "/ofrep/v1/evaluate/flags/{key}",
