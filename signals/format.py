@@ -1,6 +1,6 @@
 """Numbers as people read them: unit, three figures, no jargon. Pure: no Django."""
 
-from signals.catalogue import Signal, Unit
+from signals.catalogue import Signal
 
 MISSING = "\N{EN DASH}"
 
@@ -27,10 +27,12 @@ def bare_text(signal: Signal, value: float) -> str:
     if signal.unit in {"usd", "usd/h"}:
         tail = "/h" if signal.unit == "usd/h" else ""
         return f"${_money(value)}{tail}"
+    if signal.own:
+        return f"{value:.10g} {signal.unit}".rstrip()
     return unit_text(signal.unit, value)
 
 
-def unit_text(unit: Unit, value: float) -> str:
+def unit_text(unit: str, value: float) -> str:
     """Return `value` with `unit`; shares become percent, long times seconds."""
     match unit:
         case "share":
@@ -49,6 +51,9 @@ def unit_text(unit: Unit, value: float) -> str:
             return f"{value:.2f}"
         case "tokens" | "count":
             return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.1f}"
+        case _:
+            # A unit that a team wrote itself.
+            return f"{_figures(value)} {unit}".rstrip()
 
 
 def range_text(signal: Signal, low: float | None, high: float | None) -> str:
@@ -79,6 +84,16 @@ def span_text(seconds: float) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _figures(value: float) -> str:
+    """Return three figures, and whole numbers from a hundred on."""
+    size = abs(value)
+    if size >= 1e12 or 0 < size < 1e-4:
+        return f"{value:.3g}"
+    if size >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
 
 
 def _money(value: float) -> str:
