@@ -145,10 +145,14 @@ class SideLedger(BucketKey):
 class FailureLedger(SideLedger):
     """The tasks that failed, by category.
 
-    `subjects` are hashes of the distinct pseudonyms, at most a hundred a row.
+    `subjects` are hashes of the distinct pseudonyms, at most a hundred a row. `outcome` is the
+    task's, null in rows that are older than the column; `before` are the categories that the task
+    was counted in already: so it can be counted once in any set of them.
     """
 
     category = models.TextField()
+    outcome = models.SmallIntegerField(null=True)
+    before = ArrayField(models.TextField(), default=list, db_default=[])
     subjects = ArrayField(models.BigIntegerField())
 
     class Meta:
@@ -215,6 +219,50 @@ class MeasureLedger(SideLedger):
 
     def __str__(self) -> str:
         return f"{self.name} {self.n}"
+
+
+class EvaluationLedger(SideLedger):
+    """What evaluations said of tasks, by the evaluation's name; each task's first one counts.
+
+    `n` counts tasks with a score or a pass under that name for the first time.
+    """
+
+    name = models.TextField()
+    score_n = models.IntegerField()
+    score_sum = models.FloatField()
+    score_sq = models.FloatField()
+    passed_n = models.IntegerField()
+    passed = models.IntegerField()
+
+    class Meta:
+        db_table = "evaluation_ledger"
+        indexes = [
+            models.Index(name="evaluation_path_arrival", fields=["path_id", "name", "arrived_at"]),
+            models.Index(name="evaluation_path_minute", fields=["path_id", "name", "minute"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.n}"
+
+
+class FeedbackLedger(SideLedger):
+    """Tasks by what their people said; each value counts once for a task.
+
+    `before` are the values that the task was counted in already, in alphabetical order.
+    """
+
+    value = models.TextField()
+    before = ArrayField(models.TextField())
+
+    class Meta:
+        db_table = "feedback_ledger"
+        indexes = [
+            models.Index(name="feedback_path_arrival", fields=["path_id", "arrived_at"]),
+            models.Index(name="feedback_path_minute", fields=["path_id", "minute"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.value} {self.n}"
 
 
 class MixLedger(SideLedger):

@@ -112,7 +112,7 @@ class Side:
 SIDES: Final = (
     Side(
         table="failure_ledger",
-        columns={"category": "failure_category"},
+        columns={"category": "failure_category", "outcome": "outcome"},
         where="failure_category is not null",
         adds={"n": "count(*)", "subjects": SUBJECTS},
     ),
