@@ -8,6 +8,8 @@ from typing import Any, Final, Literal
 
 from signals.catalogue import Better, Kind, Reach, Signal, Source
 from signals.feeds import Feed
+from signals.ingest.observations import VALUES, VERDICTS
+from signals.ingest.rows import OUTCOMES
 
 # What may be made of each feed; the first is the usual one.
 KINDS_OF: Final[dict[str, tuple[Kind, ...]]] = {
@@ -17,10 +19,12 @@ KINDS_OF: Final[dict[str, tuple[Kind, ...]]] = {
     "feedback": ("rate", "count"),
     "review": ("rate",),
 }
-OUTCOMES: Final = ("ok", "error", "fallback", "escalated", "abandoned", "blocked")
-FEEDBACK: Final = ("up", "down", "complaint", "abandon", "undo", "rerun")
-VERDICTS: Final = ("approved", "edited", "rejected")
-UNIT_MAX: Final = 24
+# What the words of a feed may be.
+WORDS_OF: Final[dict[str, tuple[str, ...]]] = {
+    "outcome": tuple(OUTCOMES),
+    "feedback": tuple(VALUES),
+    "review": tuple(VERDICTS),
+}
 
 # Whose tasks each feed is read of: what people say is about whatever they were served.
 _REACH: Final[dict[str, Reach]] = {
@@ -122,7 +126,7 @@ def _read_by(definition: Definition) -> tuple[Source, str, str, tuple[str, ...]]
         case "review":
             # The ledger counts edited and rejected ones; approved are all the others.
             if "approved" in feed.words:
-                told = tuple(word for word in VERDICTS[1:] if word not in feed.words)
+                told = tuple(word for word in VERDICTS if word not in feed.words)
                 return "missing_share", "reviews_n", f"reviews_{told[0]}", _reviews(told[1:])
             return "share", "reviews_n", f"reviews_{feed.words[0]}", _reviews(feed.words[1:])
         case _:

@@ -16,8 +16,8 @@ from rollout_console.core.errors import InvalidInput, NotFound
 from rollout_console.rollouts.models import Mark
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, ARM_UNKNOWN
 from signals.buckets.selectors import Point, rounded_step, signal_series
-from signals.catalogue import SIGNALS, signal_of
 from signals.guards.models import Compare, Guard
+from signals.own.selectors import signals_in
 
 ARMS: Final = {"candidate": ARM_CANDIDATE, "stable": ARM_STABLE}
 EVERY_ARM: Final = [ARM_UNKNOWN, ARM_STABLE, ARM_CANDIDATE]
@@ -56,12 +56,14 @@ class SeriesView(ApiView):
         )
         if path is None or not self.principal.may(Verb.READ, path.workflow_id):
             raise NotFound("There is no such workflow and path; both are needed.")
-        signal = _word(asked, "signal")
-        if signal not in SIGNALS:
+        slug = _word(asked, "signal")
+        known = signals_in(path.workflow_id)
+        if slug not in known:
             raise InvalidInput(
-                f"There is no signal “{signal[:80]}”.",
-                errors=[{"pointer": "/signal", "detail": f"Known: {', '.join(SIGNALS)}."}],
+                f"There is no signal “{slug[:80]}”.",
+                errors=[{"pointer": "/signal", "detail": f"Known: {', '.join(known)}."}],
             )
+        signal = known[slug]
         end = moment(request, "to", self.now)
         start = moment(request, "from", end - timedelta(hours=1))
         if not timedelta(0) < end - start <= SPAN_MAX:
@@ -70,8 +72,7 @@ class SeriesView(ApiView):
         step_s = whole(
             request, "step", default=max(1, int(span_s / POINTS)), least=1, most=31 * 86400
         )
-        by_event = signal_of(signal).by_event
-        step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=by_event)
+        step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=signal.by_event)
         if span_s / step_s > POINTS_MAX:
             raise InvalidInput(f"At most {POINTS_MAX:,} points: choose a longer “step”.")
         arms, release_id = _arms(asked, path)
@@ -91,15 +92,15 @@ class SeriesView(ApiView):
             baseline = _mean(signal_series(arms=[ARM_STABLE], step_s=int(span_s) + 1, **fields))
         return Response(
             {
-                "signal": signal,
-                "unit": signal_of(signal).unit,
+                "signal": slug,
+                "unit": signal.unit,
                 "step_s": step_s,
                 "points": [
                     {"t": p.t, "value": p.value, "low": p.low, "high": p.high, "n": p.n}
                     for p in points
                 ],
                 "marks": _marks(path, start, end),
-                "limit": _limit(path, signal),
+                "limit": _limit(path, slug),
                 "baseline": baseline,
             }
         )

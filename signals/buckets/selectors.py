@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +13,7 @@ from rollout_console.catalog.models import WorkflowPath
 from signals.buckets.beside import review_backlogs, step_failures
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, BLOCK_S, MODE_NORMAL
 from signals.buckets.measures import COUNTED, SUMMED, Histogram, Measures, total
+from signals.buckets.parts import newest_parts, span_parts, step_parts
 from signals.buckets.scopes import (
     ARRIVED_IN,
     LIVE_MINUTES,
@@ -90,6 +91,7 @@ def span_measures(
     histograms_of: Collection[Span] | None = None,
     fields: Collection[str] | None = None,
     arms: Collection[int] | None = None,
+    own: Collection[Signal] = (),
 ) -> dict[Span, dict[Scope, Measures]]:
     """Return what arrived in each span by release, arm and segment, in two queries for them all.
 
@@ -102,6 +104,7 @@ def span_measures(
         histograms_of: read latencies' histograms for these spans only; None for all.
         fields: sum only these fields of `Measures`, the others stay 0; None for all.
         arms: read these arms only, None for all.
+        own: read what feeds these signals too, in a query or two for each feed.
     """
     wanted = list(dict.fromkeys(spans))
     result: dict[Span, dict[Scope, Measures]] = {span: {} for span in wanted}
@@ -118,6 +121,12 @@ def span_measures(
     for (place, *scope), measures in found.items():
         release_id, arm, segment_id, moved = scope
         result[wanted[place]][Scope(release_id, arm, segment_id, bool(moved))] = measures
+    if any(signal.feed is not None for signal in own):
+        parts = span_parts(own, wanted, normal_only=normal_only, arms=arms)
+        for span, scopes in parts.items():
+            for where_of, told in scopes.items():
+                held = result[span].get(where_of, Measures())
+                result[span][where_of] = replace(held, parts=told)
     return result
 
 
@@ -130,13 +139,19 @@ class NewestArrival(NamedTuple):
 
 
 def newest_arrivals(
-    paths: Sequence[tuple[int, datetime]], *, fields: Sequence[str]
+    paths: Sequence[tuple[int, datetime]],
+    *,
+    fields: Sequence[str],
+    own: Collection[Signal] = (),
+    arms: Collection[int] = (ARM_CANDIDATE,),
 ) -> dict[tuple[int, Scope], NewestArrival]:
-    """Return the newest live arrivals after a time on the candidate's arm, by path and scope.
+    """Return the newest live arrivals after a time on some arms, by path and scope.
 
     Args:
         paths: path ids with the time after which to look.
         fields: counting fields of `Measures`; each one's newest non-zero arrival is answered.
+        own: signals whose feeds' newest reports are answered too, by the feed's key.
+        arms: the candidate's unless said.
     """
     if not paths:
         return {}
@@ -149,17 +164,27 @@ def newest_arrivals(
         f"{newest} from unnest(%s::int[], %s::timestamptz[]) as w(path_id, since)"
         " join arrival_ledger l on l.path_id = w.path_id and not l.backfill"
         " and l.arrived_at > w.since"
-        f" where l.arm = {ARM_CANDIDATE} group by 1, 2, 3, 4, 5"
+        " where l.arm = any(%s) group by 1, 2, 3, 4, 5"
     )
     with connection.cursor() as cursor:
-        cursor.execute(query, [[path for path, _ in paths], [since for _, since in paths]])
+        cursor.execute(
+            query, [[path for path, _ in paths], [since for _, since in paths], list(arms)]
+        )
         rows = cursor.fetchall()
-    return {
+    found = {
         (row[0], Scope(*row[1:5])): NewestArrival(
             row[5], row[6], dict(zip(known, row[7:], strict=True))
         )
         for row in rows
     }
+    feeds = {signal.feed for signal in own if signal.feed is not None}
+    for key, told in newest_parts(feeds, paths, arms=arms).items():
+        newest = max(told.values())
+        held = found.get(key, NewestArrival(None, newest, {}))
+        found[key] = NewestArrival(
+            held.run_at, max(held.any_at, newest), {**held.by_field, **told}
+        )
+    return found
 
 
 def last_drain() -> int:
@@ -183,6 +208,7 @@ def series_measures(
     by_event: bool = False,
     histograms: bool = True,
     fields: Collection[str] | None = None,
+    own: Signal | None = None,
 ) -> list[tuple[datetime, Measures]]:
     """Return measures by step in [start, end), steps without a run left out.
 
@@ -196,6 +222,7 @@ def series_measures(
         release_id: only this release's runs, None for any.
         reach: `normal` leaves out runs in a fallback mode, `fallback` all others.
         by_event: read minute buckets however short the span is.
+        own: a team's own signal, to read what feeds it too.
     """
     live = _is_live(start, end, by_event=by_event)
     step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=by_event)
@@ -219,11 +246,28 @@ def series_measures(
         arguments.append(release_id)
     where += _MODES.get(reach, "")
     counts = _histograms(source, where, place, arguments) if histograms else {}
-    found = _sums(source, where, place, arguments, counts, fields=fields)
-    return [
-        (datetime.fromtimestamp(step * step_s, tz=UTC), measures)
-        for (step,), measures in sorted(found.items())
-    ]
+    found = {
+        datetime.fromtimestamp(step * step_s, tz=UTC): measures
+        for (step,), measures in _sums(
+            source, where, place, arguments, counts, fields=fields
+        ).items()
+    }
+    if own is not None and own.feed is not None:
+        parts = step_parts(
+            own,
+            path_id=path_id,
+            arms=arms,
+            segment_ids=segment_ids,
+            start=start,
+            end=end,
+            step_s=step_s,
+            live=live,
+            reach=reach,
+            release_id=release_id,
+        )
+        for at, told in parts.items():
+            found[at] = replace(found.get(at, Measures()), parts=told)
+    return sorted(found.items(), key=lambda item: item[0])
 
 
 def rounded_step(*, start: datetime, end: datetime, step_s: int, by_event: bool = False) -> int:
@@ -238,7 +282,7 @@ def _is_live(start: datetime, end: datetime, *, by_event: bool) -> bool:
 
 def signal_series(
     *,
-    signal: str,
+    signal: str | Signal,
     workflow_id: int,
     path_id: int,
     arms: Sequence[int],
@@ -257,11 +301,11 @@ def signal_series(
     served now.
 
     Args:
-        signal: a catalogue slug; one that is not collected gives no points.
+        signal: a team's own, or a catalogue slug; one that is not collected gives no points.
         slow_ms: the path's slow limit, for the rate of slow tasks.
         Others as `series_measures`.
     """
-    known = signal_of(signal)
+    known = signal if isinstance(signal, Signal) else signal_of(signal)
     if not known.collected or known.source == "age":
         return []
     step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=known.by_event)
@@ -292,6 +336,7 @@ def signal_series(
             by_event=known.by_event,
             histograms=known.reads_histogram,
             fields=known.fields,
+            own=known,
             **reading,
         )
         failures: dict[datetime, Counter[str]] = {}

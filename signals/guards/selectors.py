@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from signals.catalogue import shown_at, signal_of
-from signals.format import limit_text, value_text
+from signals.catalogue import shown_at
+from signals.format import limit_text, range_text, value_text
 from signals.guards.decide import (
     CellState,
     Word,
@@ -15,7 +15,7 @@ from signals.guards.decide import (
     runs_needed,
     used_share,
 )
-from signals.guards.evidence import limit_of, verdict_of
+from signals.guards.evidence import limit_of, signal_of_guard, verdict_of
 from signals.guards.models import Compare, Guard, GuardKind, Verdict
 
 # A verdict that nobody renewed for so long says nothing of now: the watch has stopped.
@@ -47,6 +47,7 @@ class VerdictRow:
     low: float | None
     high: float | None
     unit: str
+    better: str
     reference: float | None
     value_text: str
     limit_text: str
@@ -89,6 +90,7 @@ class SignalCell:
     low_used: float | None
     high_used: float | None
     value_text: str
+    range_text: str
     limit_text: str
 
 
@@ -132,13 +134,13 @@ def guard_recovered(*, guard_id: int) -> bool:
 def _guards(rollout_slugs: Iterable[str]) -> Sequence[Guard]:
     return list(
         Guard.objects.filter(rollout__in=list(rollout_slugs), retired_at=None)
-        .select_related("path", "segment", "verdict")
+        .select_related("path", "segment", "verdict", "definition")
         .order_by("rollout", "kind", "pk")
     )
 
 
 def _verdict_row(guard: Guard, now: datetime) -> VerdictRow:
-    held, signal = verdict_of(guard), signal_of(guard.signal)
+    held, signal = verdict_of(guard), signal_of_guard(guard)
     value, low, high = (held.value, held.low, held.high) if held else (None, None, None)
     n = held.n if held else 0
     word, sentence = _said(guard, held)
@@ -170,6 +172,7 @@ def _verdict_row(guard: Guard, now: datetime) -> VerdictRow:
         low=low,
         high=high,
         unit=signal.unit,
+        better=signal.better,
         reference=limit_of(guard),
         value_text=value_text(signal, value),
         limit_text=limit_text(signal, limit_of(guard)),
@@ -222,7 +225,7 @@ def _shown_before(guard: Guard, other: Guard) -> bool:
     """Whether `guard` rather than `other` stands for their signal in a cell."""
 
     def rank(each: Guard) -> tuple[bool, bool, float]:
-        higher = signal_of(each.signal).better == "higher"
+        higher = signal_of_guard(each).better == "higher"
         limit = each.limit if each.limit is not None else 0.0
         return (
             each.compare == Compare.HARD_CAP or each.limit is None,
@@ -234,7 +237,7 @@ def _shown_before(guard: Guard, other: Guard) -> bool:
 
 
 def _cell(guard: Guard, now: datetime) -> SignalCell:
-    held, signal = verdict_of(guard), signal_of(guard.signal)
+    held, signal = verdict_of(guard), signal_of_guard(guard)
     value, low, high = (held.value, held.low, held.high) if held else (None, None, None)
     n = held.n if held else 0
     limit = limit_of(guard) if guard.compare in {Compare.LIMIT, Compare.HARD_CAP} else None
@@ -253,11 +256,12 @@ def _cell(guard: Guard, now: datetime) -> SignalCell:
     ends = [used_share(signal, low, limit), used_share(signal, high, limit)]
     low_used, high_used = reversed(ends) if signal.better == "higher" else ends
     largest = guard.compare == Compare.HARD_CAP and signal.source in {"quantile", "mean"}
+    extreme = "least" if signal.own and signal.better == "higher" else "largest"
     return SignalCell(
         signal=guard.signal,
         path_slug=guard.path.slug,
         path_name=guard.path.name,
-        name=f"{signal.name}, largest" if largest else signal.name,
+        name=f"{signal.name}, {extreme}" if largest else signal.name,
         title=signal.title,
         value=value,
         unit=signal.unit,
@@ -273,5 +277,6 @@ def _cell(guard: Guard, now: datetime) -> SignalCell:
         low_used=low_used,
         high_used=high_used,
         value_text=value_text(signal, value),
+        range_text=range_text(signal, low, high),
         limit_text=limit_text(signal, limit),
     )

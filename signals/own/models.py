@@ -1,7 +1,11 @@
+from functools import cached_property
+
 from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
 
 from rollout_console.catalog.models import Workflow
+from signals.catalogue import Signal
+from signals.definition import Definition, definition_of, signal_made
 
 
 class OwnSignal(models.Model):
@@ -34,3 +38,11 @@ class OwnSignal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.slug} {self.version}"
+
+    @cached_property
+    def definition(self) -> Definition:
+        return definition_of(self.document)
+
+    @cached_property
+    def signal(self) -> Signal:
+        return signal_made(self.definition)

@@ -11,8 +11,10 @@ from rollout_console.web.figures import ChartMark, Series, TableRow, figure, tab
 from signals.alerts.models import Alert
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
 from signals.buckets.selectors import rounded_step, signal_series
-from signals.catalogue import signal_of
+from signals.catalogue import Signal
+from signals.guards.evidence import signal_of_guard
 from signals.guards.models import Guard
+from signals.own.selectors import signals_in
 
 # The charts that every path has; signals that a guard watches join them.
 BASE_SIGNALS: Final = ("quality_pass_rate", "latency_p95_ms", "cost_per_task_usd")
@@ -62,6 +64,7 @@ class ChartPlan:
     path_name: str
     signal: str
     title: str
+    of: Signal
     limit: float | None
     slow_ms: float | None
 
@@ -86,13 +89,19 @@ def chart_plans(
         .exclude(limit=None)
         .values_list("path_id", "signal", "kind", "limit", "compare")
     )
+    known_here = signals_in(rollout.workflow_id)
+    # A rollout's pages show what it was judged by, though its team defines that otherwise now.
+    judged = Guard.objects.filter(rollout=rollout.slug).exclude(definition=None)
+    for guard in judged.select_related("definition").order_by("pk"):
+        known_here[guard.signal] = signal_of_guard(guard)
+    own = [slug for slug, signal in known_here.items() if signal.own]
     plans = []
     for each in paths:
         watched = [signal for path_id, signal, *_ in guards if path_id == each.pk]
-        chosen = signals or [*BASE_SIGNALS, *watched]
+        chosen = signals or [*BASE_SIGNALS, *watched, *own]
         for slug in list(dict.fromkeys(chosen))[:CHARTS_MAX]:
-            known = signal_of(slug)
-            if not known.collected or known.source == "age":
+            known = known_here.get(slug)
+            if known is None or not known.collected or known.source == "age":
                 continue
             limits = [
                 (compare == "hard_cap", kind != "trigger", limit)
@@ -109,6 +118,7 @@ def chart_plans(
                     path_name=each.name,
                     signal=slug,
                     title=known.title,
+                    of=known,
                     limit=float(limit) if limit is not None else None,
                     slow_ms=float(slow) if slow is not None else None,
                 )
@@ -146,7 +156,7 @@ def charts(
     found = []
     for plan in plans:
         fields: dict[str, Any] = {
-            "signal": plan.signal,
+            "signal": plan.of,
             "workflow_id": rollout.workflow_id,
             "path_id": plan.path_id,
             "segment_ids": segment_ids,
@@ -158,9 +168,8 @@ def charts(
         ended = rollout.ended_at if rollout.live_at else None
         candidate = signal_series(arms=[ARM_CANDIDATE], served_until=ended, **fields)
         stable = [] if ended else signal_series(arms=[ARM_STABLE], **fields)
-        signal = signal_of(plan.signal)
         series = Series(
-            signal=signal,
+            signal=plan.of,
             candidate=candidate,
             stable=stable,
             limit=plan.limit,
@@ -168,14 +177,14 @@ def charts(
                 *marks,
                 *(
                     ChartMark(at=at, kind="action", text=f"tripped {at:%H:%M:%S}")
-                    for path_id, signal, at in trips
-                    if path_id == plan.path_id and signal == plan.signal
+                    for path_id, slug, at in trips
+                    if path_id == plan.path_id and slug == plan.signal
                 ),
             ],
             start=start,
             end=end,
             step_s=rounded_step(
-                start=start, end=end, step_s=window.step_s, by_event=signal.by_event
+                start=start, end=end, step_s=window.step_s, by_event=plan.of.by_event
             ),
         )
         found.append(
