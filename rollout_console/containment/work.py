@@ -12,7 +12,8 @@ from django.utils.module_loading import import_string
 from rollout_console.containment.clock import clocks_run
 from rollout_console.core.heartbeats import heartbeat_record
 from signals.alerts.services import alerts_half_time, guards_watch
-from signals.buckets.services import buckets_fold
+from signals.buckets.services import buckets_fold, stale_fold
+from signals.guards.retention import storage_keep
 from signals.ingest.labels import observations_attribute
 from signals.ingest.services import batches_drain
 
@@ -40,6 +41,8 @@ def work_once(*, name: str, periodic: bool) -> int:
     _step(alerts_half_time)
     _step(buckets_fold)
     if periodic:
+        _step(stale_fold)
+        _step(storage_keep)
         for step in later_steps():
             _step(step)
         heartbeat_record(name=name, now=timezone.now())

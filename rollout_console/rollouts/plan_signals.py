@@ -72,8 +72,7 @@ def _feed(part: Part) -> Feed:
         if part.whole:
             part.fault(
                 told[1] if told else "measure",
-                "A signal needs one thing that feeds it: "
-                f"{', '.join(f'“{key}”' for key in FEEDS)}."
+                f"A signal needs one thing that feeds it: {', '.join(f'“{key}”' for key in FEEDS)}."
                 if not told
                 else f"One thing feeds a signal, and “{told[0]}” does already.",
             )
@@ -84,9 +83,7 @@ def _feed(part: Part) -> Feed:
         case "evaluation":
             return Feed("evaluation", named["evaluation"], score=part.raw("kind") == "mean")
         case "outcome":
-            return Feed(
-                "outcome", words=listed["outcome"], categories=listed["failure_category"]
-            )
+            return Feed("outcome", words=listed["outcome"], categories=listed["failure_category"])
         case "feedback":
             return Feed("feedback", words=listed["feedback"])
         case _:

@@ -7,31 +7,43 @@ from typing import Any, Final
 
 from django.db import connection
 
-from signals.buckets.keys import BLOCK_S, MODE_NORMAL
+from signals.buckets.event_time import event_rows
+from signals.buckets.folds import EVALUATIONS, MINUTE_S, OWN_MEASURES, WORDS, Fold
+from signals.buckets.keys import BLOCK_S
 from signals.buckets.measures import Histogram, Part
-from signals.buckets.scopes import ARRIVED_IN, SCOPE, Scope, Span, arrived_in
+from signals.buckets.scopes import (
+    ARRIVED_IN,
+    MODES_OF_REACH,
+    SCOPE,
+    Scope,
+    Span,
+    arrived_in,
+)
 from signals.catalogue import Reach, Signal
 from signals.feeds import Feed
 from signals.ingest.rows import OUTCOMES
 
 # By key of a feed.
 Parts = Mapping[str, Part]
-_MODES: Final = {
-    "normal": f" and l.mode = {MODE_NORMAL}",
-    "fallback": f" and l.mode <> {MODE_NORMAL}",
-}
-_SIDES: Final = " cross join lateral (select 1 as side, * from unnest(l.idx, l.cnt) union all" \
+_SIDES: Final = (
+    " cross join lateral (select 1 as side, * from unnest(l.idx, l.cnt) union all"
     " select -1, * from unnest(l.negative_idx, l.negative_cnt)) as h(side, idx, cnt)"
+)
+
+
+# What a source reads of a ledger: SQL after `from`, and its parameters.
+_Rows = Callable[[Fold], tuple[str, list[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where rows come from: `rows` names `{ledger} l`, `key` the columns that part them."""
+    """Rows `l` of any ledger, which of them count, and the columns that part them."""
 
-    rows: str
-    arguments: list[Any]
+    rows: _Rows
     where: str
+    arguments: list[Any]
     key: tuple[str, ...]
+    first: list[Any]
 
 
 def span_parts(
@@ -43,15 +55,18 @@ def span_parts(
 ) -> dict[Span, dict[Scope, dict[str, Part]]]:
     """Return what arrived live in each span for the feeds of `signals`, by scope and feed."""
     wanted = list(dict.fromkeys(spans))
-    where = _MODES["normal"] if normal_only else ""
-    arguments: list[Any] = arrived_in(wanted, wanted)
-    if arms is not None:
-        where += " and l.arm = any(%s)"
-        arguments.append(list(arms))
-    source = _Source(ARRIVED_IN, arguments, where, ("w.k", *SCOPE.split(", ")))
     found: dict[Span, dict[Scope, dict[str, Part]]] = {span: {} for span in wanted}
     if not wanted:
         return found
+    where, arguments = MODES_OF_REACH["normal"] if normal_only else "", []
+    if arms is not None:
+        where += " and l.arm = any(%s)"
+        arguments = [list(arms)]
+
+    def rows(fold: Fold) -> tuple[str, list[Any]]:
+        return ARRIVED_IN.format(ledger=fold.ledger), arrived_in(wanted, wanted)
+
+    source = _Source(rows, where, arguments, ("w.k", *SCOPE.split(", ")), [])
     for (place, *scope), key, part in _read(signals, source):
         found[wanted[place]].setdefault(Scope(*scope), {})[key] = part
     return found
@@ -61,38 +76,46 @@ def step_parts(
     signal: Signal,
     *,
     path_id: int,
-    arms: Sequence[int],
-    segment_ids: Sequence[int] | None,
     start: datetime,
     end: datetime,
     step_s: int,
     live: bool,
+    wanted: Mapping[str, Sequence[int] | None],
     reach: Reach = "normal",
-    release_id: int | None = None,
-) -> dict[datetime, dict[str, Part]]:
-    """Return a feed's parts by step, of arrivals if `live`, else of event minutes."""
-    column, block_s = ("l.arrived_at", BLOCK_S) if live else ("l.minute", 60)
-    step = f"floor(extract(epoch from {column}) / {block_s})::bigint * {block_s} / {int(step_s)}"
+    by: str | None = None,
+) -> dict[tuple[Any, ...], dict[str, Part]]:
+    """Return a feed's parts by step, of arrivals if `live`, else of event minutes.
+
+    Args:
+        wanted: by column of the key its codes, None for all.
+        by: a column of the key that parts the steps further; its code follows the step's time.
+    """
+    column, block_s = ("l.arrived_at", BLOCK_S) if live else ("l.minute", MINUTE_S)
+
+    def rows(fold: Fold) -> tuple[str, list[Any]]:
+        if not live:
+            return event_rows(fold, path_ids=[path_id], start=start, end=end, step_s=step_s)
+        arrived = (
+            f"(select * from {fold.ledger} as a where a.path_id = %s"  # noqa: S608  # our own words
+            " and a.arrived_at >= %s and a.arrived_at < %s) as l"
+        )
+        return arrived, [path_id, start, end]
+
+    told = {name: list(codes) for name, codes in wanted.items() if codes is not None}
     source = _Source(
-        f"{{ledger}} l where l.path_id = %s and {column} >= %s and {column} < %s"
-        " and l.arm = any(%s)",
-        [path_id, start, end, list(arms)],
-        _MODES.get(reach, ""),
-        (step,),
+        rows,
+        MODES_OF_REACH.get(reach, "") + "".join(f" and l.{name} = any(%s)" for name in told),
+        list(told.values()),
+        (
+            f"floor(extract(epoch from {column}) / {block_s})::bigint * {block_s} / %s",
+            *([f"l.{by}"] if by else []),
+        ),
+        [step_s],
     )
-    for name, value in (("segment_id", segment_ids), ("release_id", release_id)):
-        if value is not None:
-            source = replace(
-                source,
-                where=f"{source.where} and l.{name} = any(%s)",
-                arguments=[
-                    *source.arguments,
-                    [value] if isinstance(value, int) else list(value),
-                ],
-            )
-    found: dict[datetime, dict[str, Part]] = {}
-    for (at,), key, part in _read([signal], source):
-        found.setdefault(datetime.fromtimestamp(at * step_s, tz=UTC), {})[key] = part
+    found: dict[tuple[Any, ...], dict[str, Part]] = {}
+    for (step, *rest), key, part in _read([signal], source):
+        at = datetime.fromtimestamp(step * step_s, tz=UTC)
+        found.setdefault((at, *rest), {})[key] = part
     return found
 
 
@@ -102,12 +125,12 @@ def newest_parts(
     """Return by path, scope and feed when the newest report of it arrived after a time."""
     found: dict[tuple[int, Scope], dict[str, datetime]] = {}
     for feed in feeds:
-        ledger, of, arguments = _ledger(feed)
+        fold, of, arguments = _ledger(feed)
         with connection.cursor() as cursor:
             cursor.execute(
                 f"select l.path_id, {SCOPE}, max(l.arrived_at)"  # noqa: S608  # of our own words
                 " from unnest(%s::int[], %s::timestamptz[]) as w(path_id, since)"
-                f" join {ledger} l on l.path_id = w.path_id and not l.backfill"
+                f" join {fold.ledger} l on l.path_id = w.path_id and not l.backfill"
                 f" and l.arrived_at > w.since where l.arm = any(%s){of} group by 1, 2, 3, 4, 5",
                 [
                     [path_id for path_id, _ in paths],
@@ -180,44 +203,37 @@ def _histograms(
 def _rows(
     feed: Feed, source: _Source, wanted: str, *, joined: str = "", more: int = 0
 ) -> list[tuple[Any, ...]]:
-    ledger, of, arguments = _ledger(feed)
-    rows = source.rows.format(ledger=ledger)
-    source_rows, has_where, conditions = rows.partition(" where ")
-    where = f"{conditions if has_where else 'true'}{source.where}{of}"
+    fold, of, arguments = _ledger(feed)
+    rows, found_by = source.rows(fold)
     key = ", ".join(source.key)
     by = ", ".join(str(place + 1) for place in range(len(source.key) + more))
     with connection.cursor() as cursor:
         cursor.execute(
-            f"select {key}, {wanted} from {source_rows}{joined}"  # noqa: S608  # of our own words
-            f" where {where} group by {by}",
-            [*source.arguments, *arguments],
+            f"select {key}, {wanted} from {rows}{joined}"  # noqa: S608  # of our own words
+            f" where true{source.where}{of} group by {by}",
+            [*source.first, *found_by, *source.arguments, *arguments],
         )
         return list(cursor.fetchall())
 
 
-def _ledger(feed: Feed) -> tuple[str, str, list[Any]]:
-    """Return the feed's table, which of its rows count, and the values in that.
+def _ledger(feed: Feed) -> tuple[Fold, str, list[Any]]:
+    """Return the feed's ledger, which of its rows count, and the values in that.
 
     Of a task that was told several of the words, the row with the first of them counts.
     """
     match feed.kind:
         case "measure":
-            return "measure_ledger", " and l.name = %s", [feed.name]
+            return OWN_MEASURES, " and l.name = %s", [feed.name]
         case "evaluation":
-            return "evaluation_ledger", " and l.name = %s", [feed.name]
+            return EVALUATIONS, " and l.name = %s", [feed.name]
         case "feedback":
-            words = list(feed.words)
-            return (
-                "feedback_ledger",
-                " and l.value = any(%s) and not l.before && %s::text[]",
-                [words, words],
-            )
+            kind, words, outcomes = "feedback", list(feed.words), []
         case _:
             # A task whose outcome counts already does not count again for its category.
-            categories = list(feed.categories)
-            return (
-                "failure_ledger",
-                " and l.category = any(%s) and not l.before && %s::text[]"
-                " and (l.outcome is null or not l.outcome = any(%s))",
-                [categories, categories, [OUTCOMES[word] for word in feed.words]],
-            )
+            kind, words = "failure", list(feed.categories)
+            outcomes = [OUTCOMES[word] for word in feed.words]
+    counted = (
+        " and l.kind = %s and l.word = any(%s::text[]) and not l.before && %s::text[]"
+        " and not l.outcome = any(%s::int[])"
+    )
+    return WORDS, counted, [kind, words, words, outcomes]

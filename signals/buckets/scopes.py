@@ -8,6 +8,11 @@ from signals.buckets.keys import MODE_NORMAL
 
 # The columns of a `Scope`, of a ledger or bucket `l`.
 SCOPE: Final = f"l.release_id, l.arm, l.segment_id, l.mode <> {MODE_NORMAL}"
+# What a reach leaves out, of rows `l`.
+MODES_OF_REACH: Final = {
+    "normal": f" and l.mode = {MODE_NORMAL}",
+    "fallback": f" and l.mode <> {MODE_NORMAL}",
+}
 # Ledger rows `l` by span `w`, history left out; `arrived_in` makes its parameters.
 ARRIVED_IN: Final = (
     "unnest(%s::int[], %s::int[], %s::timestamptz[], %s::timestamptz[])"
@@ -63,3 +68,15 @@ def arrived_in(spans: Sequence[Span], wanted: Sequence[Span]) -> list[list[Any]]
 def live_minutes(path_ids: Iterable[int], *, since: datetime, until: datetime) -> dict[str, Any]:
     """Return the parameters of `LIVE_MINUTES`: the minutes that begin in [since, until]."""
     return {"paths": list(path_ids), "since": since, "until": until}
+
+
+class Kind(NamedTuple):
+    """Which kind of case alone: codes of `signals.buckets.keys`, None for all."""
+
+    mode: int | None = None
+    input_condition: int | None = None
+    risk: int | None = None
+
+    def told(self) -> dict[str, int]:
+        """Return the columns that it sets."""
+        return {name: code for name, code in self._asdict().items() if code is not None}

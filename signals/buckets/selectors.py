@@ -11,13 +11,17 @@ from django.db import connection
 
 from rollout_console.catalog.models import WorkflowPath
 from signals.buckets.beside import review_backlogs, step_failures
+from signals.buckets.event_time import event_rows, floor, least_step
+from signals.buckets.folds import ARRIVALS, HOUR_S
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, BLOCK_S, MODE_NORMAL
 from signals.buckets.measures import COUNTED, SUMMED, Histogram, Measures, total
 from signals.buckets.parts import newest_parts, span_parts, step_parts
 from signals.buckets.scopes import (
     ARRIVED_IN,
     LIVE_MINUTES,
+    MODES_OF_REACH,
     SCOPE,
+    Kind,
     Scope,
     Span,
     arrived_in,
@@ -27,17 +31,13 @@ from signals.catalogue import STATES, Reach, Signal, signal_of
 from signals.stats.estimate import estimate, repeats
 
 TRAFFIC_WINDOW_S: Final = 300
+EVERY_KIND: Final = Kind()
 # Short charts read arrivals in 5-second blocks, longer ones the folds by event minute.
 LIVE_SPAN_S: Final = 1800
-_MINUTE_S: Final = 60
 _TICK: Final = timedelta(microseconds=1)
 # A rate over less than this would be made of one batch.
 _LEAST_SPAN_S: Final = 5.0
 
-_MODES: Final = {
-    "normal": f" and l.mode = {MODE_NORMAL}",
-    "fallback": f" and l.mode <> {MODE_NORMAL}",
-}
 _IN_LEDGER: Final = ARRIVED_IN.format(ledger="arrival_ledger")
 _MAXIMA: Final = (
     "coalesce(max(l.latency_max), 0), coalesce(max(l.cost_max), 0), sum(l.latency_zero)::bigint"
@@ -116,8 +116,8 @@ def span_measures(
     key = f"w.k, {SCOPE}"
     drawn = [span for span in wanted if histograms_of is None or span in histograms_of]
     arguments = arrived_in(wanted, wanted)
-    counts = _histograms(_IN_LEDGER, where, key, arrived_in(drawn, wanted)) if drawn else {}
-    found = _sums(_IN_LEDGER, where, key, arguments, counts, fields=fields)
+    counts = histograms_read(_IN_LEDGER, where, key, arrived_in(drawn, wanted)) if drawn else {}
+    found = sums_read(_IN_LEDGER, where, key, arguments, counts, fields=fields)
     for (place, *scope), measures in found.items():
         release_id, arm, segment_id, moved = scope
         result[wanted[place]][Scope(release_id, arm, segment_id, bool(moved))] = measures
@@ -181,9 +181,7 @@ def newest_arrivals(
     for key, told in newest_parts(feeds, paths, arms=arms).items():
         newest = max(told.values())
         held = found.get(key, NewestArrival(None, newest, {}))
-        found[key] = NewestArrival(
-            held.run_at, max(held.any_at, newest), {**held.by_field, **told}
-        )
+        found[key] = NewestArrival(held.run_at, max(held.any_at, newest), {**held.by_field, **told})
     return found
 
 
@@ -208,6 +206,7 @@ def series_measures(
     by_event: bool = False,
     histograms: bool = True,
     fields: Collection[str] | None = None,
+    kind: Kind = EVERY_KIND,
     own: Signal | None = None,
 ) -> list[tuple[datetime, Measures]]:
     """Return measures by step in [start, end), steps without a run left out.
@@ -222,33 +221,41 @@ def series_measures(
         release_id: only this release's runs, None for any.
         reach: `normal` leaves out runs in a fallback mode, `fallback` all others.
         by_event: read minute buckets however short the span is.
+        kind: only these cases.
         own: a team's own signal, to read what feeds it too.
     """
-    live = _is_live(start, end, by_event=by_event)
     step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=by_event)
-    if live:
-        source, moment = "arrival_ledger l", "l.arrived_at"
+    if _is_live(start, end, by_event=by_event):
+        source = "arrival_ledger l"
         place = f"(l.block * {BLOCK_S}) / %s"
-        # Named, so that the index, which tells history apart, is searched by time all the same.
-        kinds = " and l.backfill in (false, true)"
+        # Kinds are named, so that the index, which tells history apart, is searched by time.
+        where = (
+            "l.path_id = %s and l.arrived_at >= %s and l.arrived_at < %s"
+            " and l.backfill in (false, true) and l.workflow_id = %s and l.arm = any(%s)"
+        )
+        found_by: list[Any] = [path_id, start, end]
     else:
-        source, moment = "minute_bucket l", "l.minute"
+        source, found_by = event_rows(
+            ARRIVALS, path_ids=[path_id], start=start, end=end, step_s=step_s
+        )
         place = "floor(extract(epoch from l.minute))::bigint / %s"
-        kinds = ""
-    where = f"l.path_id = %s and l.workflow_id = %s and {moment} >= %s and {moment} < %s{kinds}"
-    where += " and l.arm = any(%s)"
-    arguments: list[Any] = [step_s, path_id, workflow_id, start, end, list(arms)]
+        where = "l.workflow_id = %s and l.arm = any(%s)"
+    arguments: list[Any] = [step_s, *found_by, workflow_id, list(arms)]
     if segment_ids is not None:
         where += " and l.segment_id = any(%s)"
         arguments.append(list(segment_ids))
     if release_id is not None:
         where += " and l.release_id = %s"
         arguments.append(release_id)
-    where += _MODES.get(reach, "")
-    counts = _histograms(source, where, place, arguments) if histograms else {}
+    # A mode that is asked for is shown, whatever the signal leaves out elsewhere.
+    where += MODES_OF_REACH.get(reach, "") if kind.mode is None else ""
+    for column, code in kind.told().items():
+        where += f" and l.{column} = %s"
+        arguments.append(code)
+    counts = histograms_read(source, where, place, arguments) if histograms else {}
     found = {
         datetime.fromtimestamp(step * step_s, tz=UTC): measures
-        for (step,), measures in _sums(
+        for (step,), measures in sums_read(
             source, where, place, arguments, counts, fields=fields
         ).items()
     }
@@ -256,23 +263,27 @@ def series_measures(
         parts = step_parts(
             own,
             path_id=path_id,
-            arms=arms,
-            segment_ids=segment_ids,
             start=start,
             end=end,
             step_s=step_s,
-            live=live,
-            reach=reach,
-            release_id=release_id,
+            live=_is_live(start, end, by_event=by_event),
+            wanted={
+                "arm": list(arms),
+                "segment_id": segment_ids,
+                "release_id": None if release_id is None else [release_id],
+                **{column: [code] for column, code in kind.told().items()},
+            },
+            reach=reach if kind.mode is None else "arm",
         )
-        for at, told in parts.items():
+        for (at,), told in parts.items():
             found[at] = replace(found.get(at, Measures()), parts=told)
     return sorted(found.items(), key=lambda item: item[0])
 
 
 def rounded_step(*, start: datetime, end: datetime, step_s: int, by_event: bool = False) -> int:
     """Return the step that a series over this span really has, in seconds."""
-    unit = BLOCK_S if _is_live(start, end, by_event=by_event) else _MINUTE_S
+    live = _is_live(start, end, by_event=by_event)
+    unit = BLOCK_S if live else least_step(start, end)
     return max(unit, -(-step_s // unit) * unit)
 
 
@@ -293,6 +304,7 @@ def signal_series(
     release_id: int | None = None,
     served_until: datetime | None = None,
     slow_ms: float | None = None,
+    kind: Kind = EVERY_KIND,
 ) -> list[Point]:
     """Return a signal's value and 95 % range by step; a step without data has no point.
 
@@ -325,7 +337,7 @@ def signal_series(
     if served_until is not None and served_until < end:
         # Cut between steps, so that none mixes what was served before and after; the step in
         # which the rollout ended is still the candidate's.
-        cut = _floor(served_until, step_s) + timedelta(seconds=step_s)
+        cut = floor(served_until, step_s) + timedelta(seconds=step_s)
         served = [([ARM_CANDIDATE], known.reach, None, cut), ([ARM_STABLE], "arm", cut, None)]
     points = []
     for served_arms, reach, since, until in served:
@@ -336,6 +348,7 @@ def signal_series(
             by_event=known.by_event,
             histograms=known.reads_histogram,
             fields=known.fields,
+            kind=kind,
             own=known,
             **reading,
         )
@@ -385,23 +398,46 @@ def release_totals(
 
     By event minutes, history included; either arm, any mode.
     """
-    source = "minute_bucket l"
-    where = "l.path_id = any(%s) and l.minute >= %s and l.minute < %s"
+    paths = list(path_ids)
+    source, arguments = event_rows(ARRIVALS, path_ids=paths, start=since, end=until, step_s=HOUR_S)
     key = "l.path_id, l.release_id"
-    arguments: list[Any] = [list(path_ids), since, until]
-    found = _sums(source, where, key, arguments, _histograms(source, where, key, arguments))
+    counts = histograms_read(source, "true", key, arguments)
+    found = sums_read(source, "true", key, arguments, counts)
+    ends = _release_ends(source, arguments, since=since, until=until)
+    return {
+        (place[0], place[1]): ReleaseTotal(measures, *ends[place[0], place[1]])
+        for place, measures in found.items()
+        if (place[0], place[1]) in ends
+    }
+
+
+def _release_ends(
+    source: str, arguments: Sequence[Any], *, since: datetime, until: datetime
+) -> dict[tuple[int, int], tuple[datetime, datetime]]:
+    """Return each release's first and newest minute, looked for in its first and newest bucket.
+
+    Where minutes are not kept any more, what the bucket begins with.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
-            f"select {key}, min(l.minute), max(l.minute) from {source}"  # noqa: S608
-            f" where {where} group by 1, 2",
-            arguments,
+            f"""
+            select b.path_id, b.release_id,
+                coalesce(min(m.minute) filter (where m.minute < b.first_at + interval '1 hour'),
+                    b.first_at),
+                coalesce(max(m.minute) filter (where m.minute >= b.last_at), b.last_at)
+            from (
+                select l.path_id, l.release_id, min(l.minute) as first_at, max(l.minute) as last_at
+                from {source} group by 1, 2
+            ) as b left join minute_bucket as m
+                on m.path_id = b.path_id and m.release_id = b.release_id
+                and m.minute >= %s and m.minute < %s
+                and (m.minute >= b.first_at and m.minute < b.first_at + interval '1 hour'
+                    or m.minute >= b.last_at and m.minute < b.last_at + interval '1 hour')
+            group by b.path_id, b.release_id, b.first_at, b.last_at
+            """,  # noqa: S608  # of our own words
+            [*arguments, since, until],
         )
-        spans = {(row[0], row[1]): (row[2], row[3]) for row in cursor.fetchall()}
-    return {
-        (place[0], place[1]): ReleaseTotal(measures, *spans[place[0], place[1]])
-        for place, measures in found.items()
-        if (place[0], place[1]) in spans
-    }
+        return {(row[0], row[1]): (row[2], row[3]) for row in cursor.fetchall()}
 
 
 def traffic(*, workflow_ids: Iterable[int], now: datetime) -> dict[int, Traffic]:
@@ -466,10 +502,6 @@ def segment_tasks(
     return found
 
 
-def _floor(moment: datetime, step_s: int) -> datetime:
-    return datetime.fromtimestamp(int(moment.timestamp()) // step_s * step_s, tz=UTC)
-
-
 def _between(
     steps: list[tuple[datetime, Measures]],
     *,
@@ -483,7 +515,7 @@ def _between(
     ]
 
 
-def _histograms(
+def histograms_read(
     source: str, where: str, key: str, arguments: Sequence[Any]
 ) -> dict[tuple[int, ...], dict[int, int]]:
     """Return latencies' counts by bucket for each value of `key`; only values are parameters."""
@@ -503,7 +535,7 @@ def _histograms(
     return counts
 
 
-def _sums(
+def sums_read(
     source: str,
     where: str,
     key: str,

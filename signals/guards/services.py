@@ -83,7 +83,9 @@ def guards_define(
     by_slug = {path.slug: path for path in paths}
     segments = {segment.slug: segment for segment in Segment.objects.filter(workflow=workflow)}
     # A plan that names a signal of its own defined it just before.
-    own = dict(OwnSignal.objects.filter(workflow=workflow, retired_at=None).values_list("slug", "pk"))
+    own = dict(
+        OwnSignal.objects.filter(workflow=workflow, retired_at=None).values_list("slug", "pk")
+    )
     bakes = [int(stage["bake_s"]) for stage in plan.get("stages", [])]
     current = {
         guard.slug: guard
@@ -165,7 +167,7 @@ def guards_disarm(*, rollout_slug: str, now: datetime) -> int:
     return guards.filter(pk__in=list(locked.values_list("pk", flat=True))).update(armed=False)
 
 
-def guards_reworded(*, retired: OwnSignal | int, definition: OwnSignal) -> int:
+def guards_reworded(*, retired: int, definition: OwnSignal) -> int:
     """Let guards show the words of a new version of their signal, which means the same."""
     return Guard.objects.filter(definition=retired).update(definition=definition)
 

@@ -198,7 +198,7 @@ with brought as (
     on conflict do nothing
     returning workflow_id, run_hash, run_occurred_at, observation, fact
 ), chained as (
-    select w.workflow_id, w.observation, w.fact, array(
+    select w.workflow_id, w.observation, w.kind, w.word, array(
         select unnest(w.beside)
         union all
         select substr(f.fact, strpos(f.fact, ':') + 1) from task_fact as f
@@ -207,11 +207,15 @@ with brought as (
             and split_part(f.fact, ':', 1) = w.kind
     ) as before
     from (
-        select *, array_agg(substr(fact, strpos(fact, ':') + 1)) over (
+        select *, array_agg(word) over (
             partition by workflow_id, run_hash, run_occurred_at, kind
-            order by fact rows between unbounded preceding and 1 preceding
+            order by word rows between unbounded preceding and 1 preceding
         ) as beside
-        from (select *, split_part(fact, ':', 1) as kind from won) as v
+        from (
+            select *, split_part(fact, ':', 1) as kind,
+                substr(fact, strpos(fact, ':') + 1) as word
+            from won
+        ) as v
         where kind in ('feedback', 'failure')
     ) as w
 ), told as (
@@ -220,27 +224,24 @@ with brought as (
     ) as w on w.workflow_id = a.workflow_id and w.observation = a.id_hash
     where a.counts and (w.facts is not null or a.verdict is not null)
 ), failed as (
-    insert into failure_ledger (
-        drain, arrived_at, backfill, {_key}, category, outcome, before, n, subjects
+    insert into failure_ledger (drain, arrived_at, backfill, {_key}, category, n, subjects)
+    select %(drain)s, arrived_at, backfill, {_key}, failure_category, count(*), {SUBJECTS}
+    from told where 'failure:' || failure_category = any(facts)
+    group by arrived_at, backfill, {_key}, failure_category
+), said as (
+    insert into word_ledger (
+        drain, arrived_at, backfill, {_key}, kind, word, outcome, before, n
     )
-    select %(drain)s, arrived_at, backfill, {_key}, failure_category, outcome, b.before, count(*),
-        {SUBJECTS}
+    select %(drain)s, arrived_at, backfill, {_key}, c.kind, c.word, outcome, b.before, count(*)
     from told join chained as c using (workflow_id) cross join lateral (
         select array(
-            select unnest(c.before) union select run_category where run_category is not null
+            select unnest(c.before)
+            union select run_category where run_category is not null and c.kind = 'failure'
             order by 1
         ) as before
     ) as b
-    where c.observation = id_hash and c.fact = 'failure:' || failure_category
-    group by arrived_at, backfill, {_key}, failure_category, outcome, b.before
-), felt as (
-    insert into feedback_ledger (drain, arrived_at, backfill, {_key}, value, before, n)
-    select %(drain)s, arrived_at, backfill, {_key}, {_word}, b.before, count(*)
-    from told join chained as c using (workflow_id) cross join lateral (
-        select array(select unnest(c.before) order by 1) as before
-    ) as b
-    where c.observation = id_hash and c.fact = 'feedback:' || {_word}
-    group by arrived_at, backfill, {_key}, value, b.before
+    where c.observation = id_hash
+    group by arrived_at, backfill, {_key}, c.kind, c.word, outcome, b.before
 ), evaluated as (
     insert into evaluation_ledger (
         drain, arrived_at, backfill, {_key}, name, n, score_n, score_sum, score_sq, passed_n, passed

@@ -112,9 +112,20 @@ class Side:
 SIDES: Final = (
     Side(
         table="failure_ledger",
-        columns={"category": "failure_category", "outcome": "outcome"},
+        columns={"category": "failure_category"},
         where="failure_category is not null",
         adds={"n": "count(*)", "subjects": SUBJECTS},
+    ),
+    Side(
+        table="word_ledger",
+        columns={
+            "kind": "'failure'",
+            "word": "failure_category",
+            "outcome": "outcome",
+            "before": "'{}'::text[]",
+        },
+        where="failure_category is not null",
+        adds={"n": "count(*)"},
     ),
     Side(
         table="route_ledger",

@@ -26,7 +26,9 @@ class OwnSignal(models.Model):
     class Meta:
         db_table = "own_signal"
         constraints = [
-            UniqueConstraint(name="own_signal_version_once", fields=["workflow", "slug", "version"]),
+            UniqueConstraint(
+                name="own_signal_version_once", fields=["workflow", "slug", "version"]
+            ),
             UniqueConstraint(
                 name="own_signal_current_once",
                 fields=["workflow", "slug"],

@@ -60,9 +60,7 @@ class AlertView:
 
 def alert_list(*, principal: Principal, state: str, now: datetime) -> list[ListedAlert]:
     """Return readable alerts, the open ones first, then by age; `state` is "open" or "all"."""
-    alerts = Alert.objects.select_related(
-        "guard__path", "guard__definition", "owner", "workflow"
-    )
+    alerts = Alert.objects.select_related("guard__path", "guard__definition", "owner", "workflow")
     ids = readable_ids(principal)
     if ids is not None:
         alerts = alerts.filter(workflow__in=ids)

@@ -5,16 +5,20 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('guards', '0001_initial'),
-        ('own', '0001_initial'),
+        ("guards", "0001_initial"),
+        ("own", "0001_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='guard',
-            name='definition',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='guards', to='own.ownsignal'),
+            model_name="guard",
+            name="definition",
+            field=models.ForeignKey(
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="guards",
+                to="own.ownsignal",
+            ),
         ),
     ]

@@ -5,29 +5,53 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('catalog', '0001_initial'),
+        ("catalog", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='OwnSignal',
+            name="OwnSignal",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', models.CharField(max_length=80)),
-                ('version', models.PositiveIntegerField(default=1)),
-                ('document', models.JSONField()),
-                ('created_at', models.DateTimeField()),
-                ('created_by', models.CharField(max_length=150)),
-                ('retired_at', models.DateTimeField(null=True)),
-                ('workflow', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='own_signals', to='catalog.workflow')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("slug", models.CharField(max_length=80)),
+                ("version", models.PositiveIntegerField(default=1)),
+                ("document", models.JSONField()),
+                ("created_at", models.DateTimeField()),
+                ("created_by", models.CharField(max_length=150)),
+                ("retired_at", models.DateTimeField(null=True)),
+                (
+                    "workflow",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="own_signals",
+                        to="catalog.workflow",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'own_signal',
-                'constraints': [models.UniqueConstraint(fields=('workflow', 'slug', 'version'), name='own_signal_version_once'), models.UniqueConstraint(condition=models.Q(('retired_at', None)), fields=('workflow', 'slug'), name='own_signal_current_once', violation_error_message='The workflow has a signal of this slug already.'), models.CheckConstraint(condition=models.Q(('version__gte', 1)), name='own_signal_version_counts')],
+                "db_table": "own_signal",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("workflow", "slug", "version"), name="own_signal_version_once"
+                    ),
+                    models.UniqueConstraint(
+                        condition=models.Q(("retired_at", None)),
+                        fields=("workflow", "slug"),
+                        name="own_signal_current_once",
+                        violation_error_message="The workflow has a signal of this slug already.",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("version__gte", 1)), name="own_signal_version_counts"
+                    ),
+                ],
             },
         ),
     ]
