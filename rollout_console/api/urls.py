@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from rollout_console.api import controls, docs, expansions, exposure, plans, reads, series
+from rollout_console.api import controls, docs, expansions, exposure, plans, reads, series, signals
 
 app_name = "api"
 
@@ -45,6 +45,12 @@ urlpatterns = [
         "v1/plan-changes/<int:change_id>/decision",
         plans.PlanChangeDecisionView.as_view(),
         name="plan_change_decision",
+    ),
+    path("v1/workflows/<str:workflow>/signals", signals.SignalsView.as_view(), name="signals"),
+    path(
+        "v1/workflows/<str:workflow>/signals/<str:slug>",
+        signals.SignalView.as_view(),
+        name="signal",
     ),
     path(
         "v1/workflows/<str:workflow>/segments/match",

@@ -40,6 +40,11 @@ TABLE: Final[dict[str, tuple[str, dict[str, Any], list[tuple[tuple[Verb, ...], A
         {"workflow": "support-reply", "version": "2026.12.1"},
         [((Verb.RELEASE_REGISTER,), {"changes": []})],
     ),
+    "signal": (
+        "put",
+        {"workflow": "support-reply", "slug": "answer-words"},
+        [((Verb.PLAN_EDIT,), {"measure": "words", "kind": "mean", "better": "lower"})],
+    ),
     "plan_change_decision": (
         "post",
         {"change_id": 1},
