@@ -10,10 +10,12 @@ from approvals.authority.matrix import Verb
 from approvals.authority.principals import require
 from rollout_console.api import serializers as bodies
 from rollout_console.api.access import ApiView
+from rollout_console.api.controls import JsonTextParser
 from rollout_console.api.reads import listed
 from rollout_console.catalog.models import Workflow
 from rollout_console.containment.signal_definitions import signal_define_and_publish
 from rollout_console.core.errors import InvalidInput, NotFound
+from rollout_console.rollouts.plan_yaml import PlanUnreadable, plan_json_load
 from signals.catalogue import Signal
 from signals.explain import fed_by, too_little
 from signals.own.selectors import OwnRow, own_rows, signals_in
@@ -40,6 +42,9 @@ class SignalsView(ApiView):
 
 
 class SignalView(ApiView):
+    # Read as strictly as a plan is: this becomes a part of one.
+    parser_classes = [JsonTextParser]
+
     @extend_schema(
         summary="Define a signal of the team's own, in the workflow's plan",
         description="The body is the signal as it stands under `workflow.signals` of a plan; "
@@ -49,15 +54,11 @@ class SignalView(ApiView):
     )
     def put(self, request: Request, workflow: str, slug: str) -> Response:
         found = _workflow(self, workflow, Verb.PLAN_EDIT)
-        if not isinstance(request.data, dict):
-            raise InvalidInput(
-                "A signal is a map of fields.",
-                errors=[{"pointer": "", "detail": "Send an object."}],
-            )
+        definition = _definition(request)
         defined = signal_define_and_publish(
             workflow=found.slug,
             slug=slug,
-            definition=dict(request.data),
+            definition=definition,
             principal=self.principal,
             now=self.now,
         )
@@ -81,6 +82,22 @@ def signal_dict(signal: Signal, row: OwnRow | None) -> dict[str, Any]:
         "since": None if row is None else row.since,
         "by": None if row is None else row.by,
     }
+
+
+def _definition(request: Request) -> dict[str, Any]:
+    # Without a body DRF asks no parser, and has an empty form instead.
+    data: Any = request.data
+    try:
+        definition = plan_json_load(data if isinstance(data, bytes) else b"").value
+    except PlanUnreadable as error:
+        raise InvalidInput(
+            error.detail, errors=[{"pointer": "", "detail": error.detail}]
+        ) from error
+    if not isinstance(definition, dict):
+        raise InvalidInput(
+            "A signal is a map of fields.", errors=[{"pointer": "", "detail": "Send an object."}]
+        )
+    return definition
 
 
 def _workflow(view: ApiView, slug: str, verb: Verb) -> Workflow:

@@ -87,7 +87,10 @@ def _feed(part: Part) -> Feed:
         case "feedback":
             return Feed("feedback", words=listed["feedback"])
         case _:
-            return Feed("review", words=listed["review"])
+            words = listed["review"]
+            # None or all of them was noted as a fault; a single one stands for it.
+            known = 0 < len(words) < len(WORDS_OF["review"])
+            return Feed("review", words=words if known else words[:1] or ("rejected",))
 
 
 def _words(part: Part, key: str) -> tuple[str, ...]:

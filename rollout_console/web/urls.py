@@ -25,6 +25,7 @@ urlpatterns = [
     path("logout/", login.log_out, name="logout"),
     path("workflows/", workflows.workflows, name="workflows"),
     path("workflows/<str:slug>/", workflows.workflow, name="workflow"),
+    path("signals/", signals.signals, name="signals"),
     path("workflows/<str:slug>/signals/", signals.signal, name="signal"),
     path("workflows/<str:slug>/signals/chart.json", signals.signal_chart, name="signal_chart"),
     path("workflows/<str:slug>/failures/", signals.failures, name="failures"),
