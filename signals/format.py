@@ -10,6 +10,14 @@ def value_text(signal: Signal, value: float | None) -> str:
     return MISSING if value is None else unit_text(signal.unit, value)
 
 
+def gap_text(signal: Signal, gap: float) -> str:
+    """Return a difference with its sign and unit; one of shares is in percentage points."""
+    sign = "+" if gap > 0 else "\N{MINUS SIGN}" if gap < 0 else "±"
+    if signal.unit == "share":
+        return f"{sign}{abs(gap) * 100:.1f} pp"
+    return f"{sign}{value_text(signal, abs(gap))}"
+
+
 def limit_text(signal: Signal, limit: float | None) -> str:
     """Return what the limit asks for: `≥ 90 %`, `≤ 6 s`; empty without a limit."""
     if limit is None:
@@ -58,16 +66,22 @@ def unit_text(unit: str, value: float) -> str:
 
 def range_text(signal: Signal, low: float | None, high: float | None) -> str:
     """Return the 95 % range, one unit for both ends where they share it; empty without one."""
+    return unit_range_text(signal.unit, low, high)
+
+
+def unit_range_text(unit: str, low: float | None, high: float | None) -> str:
+    """Return a range, its unit once where both ends share it; empty without one."""
     if low is None and high is None:
         return ""
     if low is None or high is None:
         known = low if low is not None else high
+        assert known is not None
         side = "from" if low is not None else "up to"
-        return f"{side} {value_text(signal, known)}"
-    left, right = value_text(signal, low), value_text(signal, high)
-    unit = " " + right.rpartition(" ")[2] if " " in right else ""
-    if unit and left.endswith(unit):
-        left = left.removesuffix(unit)
+        return f"{side} {unit_text(unit, known)}"
+    left, right = unit_text(unit, low), unit_text(unit, high)
+    for tail in (f" {unit}", "/h", " " + right.rpartition(" ")[2] if " " in right else ""):
+        if tail and left.endswith(tail) and right.endswith(tail):
+            left = left.removesuffix(tail).rstrip()
     return f"{left}\N{EN DASH}{right}"
 
 

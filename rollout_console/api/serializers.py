@@ -229,8 +229,10 @@ class OverviewOut(Out):
 
 
 class NeedsOut(Out):
-    runs = serializers.IntegerField(allow_null=True)
+    runs = serializers.IntegerField()
     seconds = serializers.IntegerField(allow_null=True)
+    per_hour = serializers.FloatField(allow_null=True)
+    counted = serializers.CharField()
 
 
 class VerdictOut(Out):

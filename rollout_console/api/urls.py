@@ -2,7 +2,18 @@
 
 from django.urls import path, re_path
 
-from rollout_console.api import controls, docs, expansions, exposure, plans, reads, series, signals
+from rollout_console.api import (
+    controls,
+    docs,
+    economics,
+    expansions,
+    exposure,
+    plans,
+    reads,
+    releases,
+    series,
+    signals,
+)
 
 app_name = "api"
 
@@ -16,6 +27,8 @@ urlpatterns = [
     path("v1/rollouts/<str:slug>", reads.RolloutView.as_view(), name="rollout"),
     path("v1/rollouts/<str:slug>/verdicts", reads.VerdictsView.as_view(), name="verdicts"),
     path("v1/rollouts/<str:slug>/readiness", reads.ReadinessView.as_view(), name="readiness"),
+    path("v1/rollouts/<str:slug>/mix", economics.MixView.as_view(), name="mix"),
+    path("v1/rollouts/<str:slug>/economics", economics.EconomicsView.as_view(), name="economics"),
     path("v1/exposure/versions", reads.ExposureVersionsView.as_view(), name="exposure_versions"),
     path(
         "v1/exposure/versions/<int:number>",
@@ -58,9 +71,19 @@ urlpatterns = [
         name="segment_match",
     ),
     path(
+        "v1/workflows/<str:workflow>/releases",
+        releases.ReleasesView.as_view(),
+        name="releases",
+    ),
+    path(
         "v1/workflows/<str:workflow>/releases/<str:version>",
-        controls.ReleaseView.as_view(),
+        releases.ReleaseView.as_view(),
         name="release",
+    ),
+    path(
+        "v1/workflows/<str:workflow>/comparison",
+        releases.ComparisonView.as_view(),
+        name="comparison",
     ),
     path("v1/rollouts/<str:slug>/ready", controls.ReadyView.as_view(), name="ready"),
     path("v1/rollouts/<str:slug>/go-live", controls.GoLiveView.as_view(), name="go_live"),

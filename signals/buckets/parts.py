@@ -1,239 +1,141 @@
-"""Reads of what feeds teams' own signals: measures, evaluations, feedback, failure categories."""
+"""What happened on paths, parted by segment, arm and mode, and by the route that tasks took."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, NamedTuple
 
 from django.db import connection
 
-from signals.buckets.event_time import event_rows
-from signals.buckets.folds import EVALUATIONS, MINUTE_S, OWN_MEASURES, WORDS, Fold
-from signals.buckets.keys import BLOCK_S
-from signals.buckets.measures import Histogram, Part
-from signals.buckets.scopes import (
-    ARRIVED_IN,
-    MODES_OF_REACH,
-    SCOPE,
-    Scope,
-    Span,
-    arrived_in,
-)
-from signals.catalogue import Reach, Signal
-from signals.feeds import Feed
-from signals.ingest.rows import OUTCOMES
+from signals.buckets.event_time import event_rows, floor
+from signals.buckets.folds import ARRIVALS, HOUR_S, ROUTES
+from signals.buckets.measures import COUNTED, SUMMED, Histogram, Measures
 
-# By key of a feed.
-Parts = Mapping[str, Part]
-_SIDES: Final = (
-    " cross join lateral (select 1 as side, * from unnest(l.idx, l.cnt) union all"
-    " select -1, * from unnest(l.negative_idx, l.negative_cnt)) as h(side, idx, cnt)"
+# What money, tokens, reviews and fallbacks are told by; histograms are read by route only.
+FIELDS: Final = (
+    *("n", "n_fallback", "n_escalated", "fallback_n", "review_requested"),
+    *("reviews_n", "reviews_rejected", "cost_n", "cost_sum", "cost_sq"),
+    *("input_tokens_n", "input_tokens_sum", "input_tokens_sq"),
+    *("output_tokens_n", "output_tokens_sum", "output_tokens_sq"),
 )
 
 
-# What a source reads of a ledger: SQL after `from`, and its parameters.
-_Rows = Callable[[Fold], tuple[str, list[Any]]]
+_ROUTE_SUMS: Final = ("n", "n_error", "fallback_n", "cost_n", "cost_sum", "cost_sq")
+
+
+class Place(NamedTuple):
+    """Whose tasks and how they were served: 0 for no segment; codes of `signals.buckets.keys`."""
+
+    path_id: int
+    segment_id: int
+    arm: int
+    mode: int
+
+
+class Found(NamedTuple):
+    """What was counted, with the minute of the first of it by path, and of the newest."""
+
+    by_place: dict[Place, Measures]
+    first_at: dict[int, datetime]
+    last_at: dict[int, datetime]
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """Rows `l` of any ledger, which of them count, and the columns that part them."""
+class RouteTotal:
+    """Tasks that took one route."""
 
-    rows: _Rows
-    where: str
-    arguments: list[Any]
-    key: tuple[str, ...]
-    first: list[Any]
+    n: int = 0
+    n_error: int = 0
+    fallback_n: int = 0
+    cost_n: int = 0
+    cost_sum: float = 0.0
+    cost_sq: float = 0.0
+    latency: Histogram = field(default_factory=Histogram)
 
 
-def span_parts(
-    signals: Collection[Signal],
-    spans: Sequence[Span],
+def place_measures(
     *,
-    normal_only: bool,
-    arms: Collection[int] | None = None,
-) -> dict[Span, dict[Scope, dict[str, Part]]]:
-    """Return what arrived live in each span for the feeds of `signals`, by scope and feed."""
-    wanted = list(dict.fromkeys(spans))
-    found: dict[Span, dict[Scope, dict[str, Part]]] = {span: {} for span in wanted}
-    if not wanted:
-        return found
-    where, arguments = MODES_OF_REACH["normal"] if normal_only else "", []
-    if arms is not None:
-        where += " and l.arm = any(%s)"
-        arguments = [list(arms)]
-
-    def rows(fold: Fold) -> tuple[str, list[Any]]:
-        return ARRIVED_IN.format(ledger=fold.ledger), arrived_in(wanted, wanted)
-
-    source = _Source(rows, where, arguments, ("w.k", *SCOPE.split(", ")), [])
-    for (place, *scope), key, part in _read(signals, source):
-        found[wanted[place]].setdefault(Scope(*scope), {})[key] = part
-    return found
-
-
-def step_parts(
-    signal: Signal,
-    *,
-    path_id: int,
-    start: datetime,
-    end: datetime,
-    step_s: int,
-    live: bool,
-    wanted: Mapping[str, Sequence[int] | None],
-    reach: Reach = "normal",
-    by: str | None = None,
-) -> dict[tuple[Any, ...], dict[str, Part]]:
-    """Return a feed's parts by step, of arrivals if `live`, else of event minutes.
+    path_ids: Sequence[int],
+    since: datetime,
+    until: datetime,
+    fields: Sequence[str] = FIELDS,
+) -> Found:
+    """Return what happened in the minutes that begin in [since, until), history included.
 
     Args:
-        wanted: by column of the key its codes, None for all.
-        by: a column of the key that parts the steps further; its code follows the step's time.
+        fields: summed fields of `Measures` to read; the others stay 0.
     """
-    column, block_s = ("l.arrived_at", BLOCK_S) if live else ("l.minute", MINUTE_S)
-
-    def rows(fold: Fold) -> tuple[str, list[Any]]:
-        if not live:
-            return event_rows(fold, path_ids=[path_id], start=start, end=end, step_s=step_s)
-        arrived = (
-            f"(select * from {fold.ledger} as a where a.path_id = %s"  # noqa: S608  # our own words
-            " and a.arrived_at >= %s and a.arrived_at < %s) as l"
-        )
-        return arrived, [path_id, start, end]
-
-    told = {name: list(codes) for name, codes in wanted.items() if codes is not None}
-    source = _Source(
-        rows,
-        MODES_OF_REACH.get(reach, "") + "".join(f" and l.{name} = any(%s)" for name in told),
-        list(told.values()),
-        (
-            f"floor(extract(epoch from {column}) / {block_s})::bigint * {block_s} / %s",
-            *([f"l.{by}"] if by else []),
-        ),
-        [step_s],
-    )
-    found: dict[tuple[Any, ...], dict[str, Part]] = {}
-    for (step, *rest), key, part in _read([signal], source):
-        at = datetime.fromtimestamp(step * step_s, tz=UTC)
-        found.setdefault((at, *rest), {})[key] = part
-    return found
-
-
-def newest_parts(
-    feeds: Collection[Feed], paths: Sequence[tuple[int, datetime]], *, arms: Collection[int]
-) -> dict[tuple[int, Scope], dict[str, datetime]]:
-    """Return by path, scope and feed when the newest report of it arrived after a time."""
-    found: dict[tuple[int, Scope], dict[str, datetime]] = {}
-    for feed in feeds:
-        fold, of, arguments = _ledger(feed)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"select l.path_id, {SCOPE}, max(l.arrived_at)"  # noqa: S608  # of our own words
-                " from unnest(%s::int[], %s::timestamptz[]) as w(path_id, since)"
-                f" join {fold.ledger} l on l.path_id = w.path_id and not l.backfill"
-                f" and l.arrived_at > w.since where l.arm = any(%s){of} group by 1, 2, 3, 4, 5",
-                [
-                    [path_id for path_id, _ in paths],
-                    [since for _, since in paths],
-                    list(arms),
-                    *arguments,
-                ],
-            )
-            rows = cursor.fetchall()
-        for path_id, *scope, at in rows:
-            found.setdefault((path_id, Scope(*scope)), {})[feed.key] = at
-    return found
-
-
-def _read(
-    signals: Collection[Signal], source: _Source
-) -> Iterator[tuple[tuple[Any, ...], str, Part]]:
-    """Yield key, feed and part; only values are parameters."""
-    drawn: dict[Feed, bool] = {}
-    for signal in signals:
-        if signal.feed is not None:
-            drawn[signal.feed] = drawn.get(signal.feed, False) or signal.draws_feed
-    for feed, draws in drawn.items():
-        parts = {key: make(*values) for key, make, values in _sums(feed, source)}
-        if draws:
-            for key, positive, negative in _histograms(feed, source, parts):
-                parts[key] = replace(parts[key], positive=positive, negative=negative)
-        for key, part in parts.items():
-            yield key, feed.key, part
-
-
-def _sums(
-    feed: Feed, source: _Source
-) -> Iterator[tuple[tuple[Any, ...], Callable[..., Part], Sequence[Any]]]:
-    summed = {
-        "measure": "sum(l.n)::bigint, sum(l.total)::float8, sum(l.squares)::float8,"
-        " min(l.least), max(l.largest), sum(l.zero)::bigint",
-        "evaluation": "sum(l.score_n)::bigint, sum(l.score_sum)::float8, sum(l.score_sq)::float8"
-        if feed.score
-        else "sum(l.passed_n)::bigint, sum(l.passed)::float8",
-    }.get(feed.kind, "sum(l.n)::bigint, sum(l.n)::float8")
-    for row in _rows(feed, source, summed):
-        width = len(source.key)
-        yield row[:width], _measured if feed.kind == "measure" else Part, row[width:]
-
-
-def _measured(
-    n: int, total: float, squares: float, least: float, largest: float, zero: int
-) -> Part:
-    return Part(n, total, squares, least, largest, Histogram(zero))
-
-
-def _histograms(
-    feed: Feed, source: _Source, parts: Mapping[tuple[Any, ...], Part]
-) -> Iterator[tuple[tuple[Any, ...], Histogram, Histogram]]:
-    counts: dict[tuple[Any, ...], tuple[dict[int, int], dict[int, int]]] = {}
-    width = len(source.key)
-    for row in _rows(feed, source, "h.side, h.idx, sum(h.cnt)::bigint", joined=_SIDES, more=2):
-        side, index, n = row[width:]
-        counts.setdefault(row[:width], ({}, {}))[0 if side > 0 else 1][index] = n
-    for key, (positive, negative) in counts.items():
-        part = parts[key]
-        yield (
-            key,
-            Histogram(part.positive.zero, part.largest, positive),
-            Histogram(0, max(0.0, -part.least), negative),
-        )
-
-
-def _rows(
-    feed: Feed, source: _Source, wanted: str, *, joined: str = "", more: int = 0
-) -> list[tuple[Any, ...]]:
-    fold, of, arguments = _ledger(feed)
-    rows, found_by = source.rows(fold)
-    key = ", ".join(source.key)
-    by = ", ".join(str(place + 1) for place in range(len(source.key) + more))
+    names = [name for name in SUMMED if name in fields]
+    source, asked = event_rows(ARRIVALS, path_ids=path_ids, start=since, end=until, step_s=HOUR_S)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"select {key}, {wanted} from {rows}{joined}"  # noqa: S608  # of our own words
-            f" where true{source.where}{of} group by {by}",
-            [*source.first, *found_by, *source.arguments, *arguments],
+            f"select l.path_id, l.segment_id, l.arm, l.mode, {_sums(names)} from {source}"  # noqa: S608  # of our own constants
+            " group by 1, 2, 3, 4",
+            asked,
         )
-        return list(cursor.fetchall())
-
-
-def _ledger(feed: Feed) -> tuple[Fold, str, list[Any]]:
-    """Return the feed's ledger, which of its rows count, and the values in that.
-
-    Of a task that was told several of the words, the row with the first of them counts.
-    """
-    match feed.kind:
-        case "measure":
-            return OWN_MEASURES, " and l.name = %s", [feed.name]
-        case "evaluation":
-            return EVALUATIONS, " and l.name = %s", [feed.name]
-        case "feedback":
-            kind, words, outcomes = "feedback", list(feed.words), []
-        case _:
-            # A task whose outcome counts already does not count again for its category.
-            kind, words = "failure", list(feed.categories)
-            outcomes = [OUTCOMES[word] for word in feed.words]
-    counted = (
-        " and l.kind = %s and l.word = any(%s::text[]) and not l.before && %s::text[]"
-        " and not l.outcome = any(%s::int[])"
+        by_place = {
+            Place(*key): Measures(**dict(zip(names, values, strict=True)))
+            for *key, values in ((*row[:4], row[4:]) for row in cursor.fetchall())
+        }
+        ends = (
+            "select m.minute from minute_bucket as m where m.path_id = p.id and m.n > 0"
+            " and m.minute >= %s and m.minute < %s order by m.minute"
+        )
+        cursor.execute(
+            f"select p.id, ({ends} limit 1), ({ends} desc limit 1) from unnest(%s::int[]) as p(id)",  # noqa: S608  # likewise
+            [since, until, since, until, list(path_ids)],
+        )
+        rows = cursor.fetchall()
+    return Found(
+        by_place,
+        {path_id: first for path_id, first, _ in rows if first is not None},
+        {path_id: last for path_id, _, last in rows if last is not None},
     )
-    return WORDS, counted, [kind, words, words, outcomes]
+
+
+def reported_before(*, path_ids: Sequence[int], before: datetime) -> set[int]:
+    """Return the paths on which something happened earlier: silence since is silence."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select p.id from unnest(%s::int[]) as p(id) where exists (select 1 from minute_bucket"
+            " as b where b.path_id = p.id and b.minute < %s) or exists (select 1 from hour_bucket"
+            " as b where b.path_id = p.id and b.minute < %s)",
+            [list(path_ids), before, floor(before, HOUR_S)],
+        )
+        return {row[0] for row in cursor.fetchall()}
+
+
+def route_totals(
+    *, path_ids: Sequence[int], since: datetime, until: datetime
+) -> dict[tuple[int, str], RouteTotal]:
+    """Return by path id and route what happened in the minutes that begin in [since, until)."""
+    source, asked = event_rows(ROUTES, path_ids=path_ids, start=since, end=until, step_s=HOUR_S)
+    counts: dict[tuple[int, str], dict[int, int]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"select l.path_id, l.route, h.idx, sum(h.cnt)::bigint from {source}"  # noqa: S608  # likewise
+            " cross join lateral unnest(l.latency_idx, l.latency_cnt) as h(idx, cnt)"
+            " group by 1, 2, 3",
+            asked,
+        )
+        for path_id, route, index, count in cursor.fetchall():
+            counts.setdefault((path_id, route), {})[index] = count
+        cursor.execute(
+            f"select l.path_id, l.route, {_sums(_ROUTE_SUMS)}, sum(l.latency_zero)::bigint,"  # noqa: S608  # likewise
+            f" coalesce(max(l.latency_max), 0) from {source} group by 1, 2",
+            asked,
+        )
+        rows = cursor.fetchall()
+    return {
+        (path_id, route): RouteTotal(
+            **dict(zip(_ROUTE_SUMS, sums, strict=True)),
+            latency=Histogram(zero, largest, counts.get((path_id, route), {})),
+        )
+        for path_id, route, *sums, zero, largest in rows
+    }
+
+
+def _sums(names: Sequence[str]) -> str:
+    return ", ".join(
+        f"sum(l.{name})::{'bigint' if name in COUNTED else 'float8'}" for name in names
+    )

@@ -12,10 +12,10 @@ from django.db import connection
 from rollout_console.catalog.models import WorkflowPath
 from signals.buckets.beside import review_backlogs, step_failures
 from signals.buckets.event_time import event_rows, floor, least_step
+from signals.buckets.fed import newest_parts, span_parts, step_parts
 from signals.buckets.folds import ARRIVALS, HOUR_S
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, BLOCK_S, MODE_NORMAL
 from signals.buckets.measures import COUNTED, SUMMED, Histogram, Measures, total
-from signals.buckets.parts import newest_parts, span_parts, step_parts
 from signals.buckets.scopes import (
     ARRIVED_IN,
     LIVE_MINUTES,

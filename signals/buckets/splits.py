@@ -8,9 +8,9 @@ from typing import Any, Final
 from django.db import connection
 
 from signals.buckets.event_time import event_rows
+from signals.buckets.fed import step_parts
 from signals.buckets.folds import ARRIVALS, ROUTES
 from signals.buckets.measures import Histogram, Measures
-from signals.buckets.parts import step_parts
 from signals.buckets.scopes import MODES_OF_REACH
 from signals.buckets.selectors import histograms_read, sums_read
 from signals.catalogue import STATES, Signal

@@ -10,6 +10,7 @@ from rollout_console.catalog.models import Release, Workflow, WorkflowPath
 from rollout_console.core.errors import NotFound
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import IN_FORCE, RolloutState
+from rollout_console.web.selectors.economics import RouteRow, limit_said, route_rows
 from rollout_console.web.selectors.shell import readable_ids, readable_workflows
 from rollout_console.web.words import STATES, Shown
 from signals.buckets.measures import Measures
@@ -75,6 +76,8 @@ class PathTable:
     name: str
     sensitive: bool
     rows: list[ReleaseRow]
+    slow_limit: str
+    routes: list[RouteRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +123,8 @@ def workflow_list(*, principal: Principal, now: datetime) -> list[WorkflowRow]:
     return rows
 
 
-def workflow_view(slug: str, *, span: str, principal: Principal, now: datetime) -> WorkflowView:
-    """Return one workflow with its totals over `span`, a key of `SPANS`.
+def workflow_get(slug: str, principal: Principal) -> Workflow:
+    """Return a workflow that `principal` may read.
 
     Raises:
         NotFound: there is none, or it is not theirs to read.
@@ -133,18 +136,27 @@ def workflow_view(slug: str, *, span: str, principal: Principal, now: datetime) 
     workflow = found.filter(slug=slug).first() if "\x00" not in slug else None
     if workflow is None:
         raise NotFound(f"There is no workflow “{slug}” in yours. Nothing is affected.")
+    return workflow
+
+
+def workflow_view(slug: str, *, span: str, principal: Principal, now: datetime) -> WorkflowView:
+    """Return one workflow with its totals over `span`, a key of `SPANS`.
+
+    Raises:
+        NotFound: there is none, or it is not theirs to read.
+    """
+    workflow = workflow_get(slug, principal)
     paths = list(workflow.paths.order_by("slug"))
     length = SPANS[span][1]
-    totals = release_totals(
-        path_ids=[path.pk for path in paths],
-        since=_NEVER if length is None else now - length,
-        until=now + timedelta(minutes=6),
-    )
+    since, until = _NEVER if length is None else now - length, now + timedelta(minutes=6)
+    ids = [path.pk for path in paths]
+    totals = release_totals(path_ids=ids, since=since, until=until)
+    routes = route_rows(paths, since=since, until=until)
     versions = dict(Release.objects.filter(workflow=workflow).values_list("pk", "version"))
     return WorkflowView(
         workflow=workflow,
         span=span,
-        paths=[_table(path, totals, versions) for path in paths],
+        paths=[_table(path, totals, versions, routes.get(path.pk, [])) for path in paths],
         rollouts=[
             (rollout.slug, rollout.candidate.version, STATES[RolloutState(rollout.state)])
             for rollout in workflow.rollouts.select_related("candidate").order_by("-pk")[:20]
@@ -157,6 +169,7 @@ def _table(
     path: WorkflowPath,
     totals: Mapping[tuple[int, int], ReleaseTotal],
     versions: Mapping[int, str],
+    routes: list[RouteRow],
 ) -> PathTable:
     here = {
         release_id: found for (path_id, release_id), found in totals.items() if path_id == path.pk
@@ -171,6 +184,8 @@ def _table(
             _row(versions.get(pk, "no release"), roles.get(pk, "") if pk else "", here[pk])
             for pk in order
         ],
+        slow_limit=limit_said(path.limits.get("slow_path_ms")),
+        routes=routes,
     )
 
 
