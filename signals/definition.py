@@ -76,7 +76,7 @@ def definition_document(definition: Definition) -> dict[str, Any]:
 
 def definition_of(document: dict[str, Any]) -> Definition:
     """Return the definition that a document holds."""
-    feed = {
+    feed: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list | tuple) else value
         for key, value in document["feed"].items()
     }

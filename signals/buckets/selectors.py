@@ -179,9 +179,11 @@ def newest_arrivals(
     }
     feeds = {signal.feed for signal in own if signal.feed is not None}
     for key, told in newest_parts(feeds, paths, arms=arms).items():
-        newest = max(told.values())
-        held = found.get(key, NewestArrival(None, newest, {}))
-        found[key] = NewestArrival(held.run_at, max(held.any_at, newest), {**held.by_field, **told})
+        newest_at = max(told.values())
+        held = found.get(key, NewestArrival(None, newest_at, {}))
+        found[key] = NewestArrival(
+            held.run_at, max(held.any_at, newest_at), {**held.by_field, **told}
+        )
     return found
 
 

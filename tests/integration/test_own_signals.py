@@ -193,8 +193,7 @@ def test_labels_count_once_however_late_double_and_out_of_order(live: Rollout, s
             said.append(observation(item, "outcome", failure_category=word))
         if chance.random() < 0.5:
             score = round(chance.random(), 3)
-            told = {"name": "grounded", "score": score, "passed": score > 0.4}
-            said.append(observation(item, **told))
+            said.append(observation(item, name="grounded", score=score, passed=score > 0.4))
             # Of another name, and so of another signal.
             said.append(observation(item, name="tone", passed=True, score=1))
         if chance.random() < 0.3:
@@ -228,7 +227,7 @@ def test_labels_count_once_however_late_double_and_out_of_order(live: Rollout, s
         any(s.get("value") in ("down", "complaint") for s in found) for found in by_run.values()
     )
     scores = told("score", name="grounded")
-    verdicts = Counter(told("verdict", kind="review"))
+    verdicts: Counter[str] = Counter(told("verdict", kind="review"))
     expected = {
         "bad-ends": (wrong / 120, 120),
         "unhappy": (unhappy / 120, 120),
