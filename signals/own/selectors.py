@@ -1,8 +1,10 @@
 """The signals of a workflow: the catalogue's, and those that its team defined."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+
+from django.db.models import Q
 
 from signals.catalogue import SIGNALS, Signal
 from signals.definition import Definition
@@ -31,7 +33,12 @@ def own_rows(workflow_ids: Iterable[int]) -> dict[int, dict[str, OwnRow]]:
     return found
 
 
-def signals_in(workflow_id: int) -> dict[str, Signal]:
-    """Return every signal that a guard or a chart of a workflow may name, by slug."""
-    own = own_rows([workflow_id])[workflow_id]
-    return {**SIGNALS, **{slug: row.signal for slug, row in own.items()}}
+def signals_in(workflow_id: int, *, judged_by: Collection[int] = ()) -> dict[str, Signal]:
+    """Return every signal that a guard or a chart of a workflow may name, by slug.
+
+    Args:
+        judged_by: ids of definitions that stand for theirs, though newer ones may be current.
+    """
+    wanted = Q(workflow=workflow_id, retired_at=None) | Q(pk__in=list(judged_by))
+    rows = sorted(OwnSignal.objects.filter(wanted), key=lambda row: (row.pk in judged_by, row.pk))
+    return {**SIGNALS, **{row.slug: row.signal for row in rows}}

@@ -14,7 +14,7 @@ from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, ARM_UNKNOWN
 from signals.buckets.measures import Measures, total
 from signals.buckets.scopes import Scope, Span
 from signals.buckets.selectors import NewestArrival, newest_arrivals, span_measures
-from signals.catalogue import STATES, Signal, shown_at
+from signals.catalogue import RARE, STATES, Signal, shown_at
 from signals.explain import fed_by, too_little
 from signals.format import range_text, value_text
 from signals.own.selectors import own_rows, signals_in
@@ -163,7 +163,10 @@ def _value(
         path=path.slug,
         name=path.name,
         value="" if seen is None else value_text(signal, seen.value),
-        range="" if seen is None else range_text(signal, seen.low, seen.high),
+        # What is counted has no range.
+        range=""
+        if seen is None or signal.source in RARE
+        else range_text(signal, seen.low, seen.high),
         n=0 if seen is None else seen.n,
         counted=signal.counted,
         at=max(times, default=None),

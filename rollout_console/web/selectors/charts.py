@@ -12,7 +12,6 @@ from signals.alerts.models import Alert
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
 from signals.buckets.selectors import rounded_step, signal_series
 from signals.catalogue import Signal
-from signals.guards.evidence import signal_of_guard
 from signals.guards.models import Guard
 from signals.own.selectors import signals_in
 
@@ -87,13 +86,10 @@ def chart_plans(
     guards = list(
         Guard.objects.filter(rollout=rollout.slug, retired_at=None)
         .exclude(limit=None)
-        .values_list("path_id", "signal", "kind", "limit", "compare")
+        .values_list("path_id", "signal", "kind", "limit", "compare", "definition")
     )
-    known_here = signals_in(rollout.workflow_id)
     # A rollout's pages show what it was judged by, though its team defines that otherwise now.
-    judged = Guard.objects.filter(rollout=rollout.slug).exclude(definition=None)
-    for guard in judged.select_related("definition").order_by("pk"):
-        known_here[guard.signal] = signal_of_guard(guard)
+    known_here = signals_in(rollout.workflow_id, judged_by={pk for *_, pk in guards if pk})
     own = [slug for slug, signal in known_here.items() if signal.own]
     plans = []
     for each in paths:
@@ -105,7 +101,7 @@ def chart_plans(
                 continue
             limits = [
                 (compare == "hard_cap", kind != "trigger", limit)
-                for path_id, signal, kind, limit, compare in guards
+                for path_id, signal, kind, limit, compare, _ in guards
                 if path_id == each.pk and signal == slug
             ]
             limit = min(limits)[2] if limits else each.limits.get(slug)
