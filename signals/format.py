@@ -64,6 +64,20 @@ def unit_text(unit: str, value: float) -> str:
             return f"{_figures(value)} {unit}".rstrip()
 
 
+def measured_text(value: float, unit: str) -> str:
+    """Return a measured value with the unit that whoever sent it told: `0.082 usd`, `1,204`."""
+    size = abs(value)
+    if value == int(value) and size < 1e15:
+        text = f"{value:,.0f}"
+    elif size >= 100 and size < 1e15:
+        text = f"{value:,.1f}"
+    else:
+        text = f"{value:.4g}"
+    # OpenTelemetry writes 1 for a plain number, and what is counted in braces.
+    unit = "" if unit == "1" else unit.strip("{}")
+    return f"{text} {unit}" if unit else text
+
+
 def range_text(signal: Signal, low: float | None, high: float | None) -> str:
     """Return the 95 % range, one unit for both ends where they share it; empty without one."""
     return unit_range_text(signal.unit, low, high)

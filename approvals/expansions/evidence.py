@@ -306,7 +306,7 @@ def _said(row: VerdictRow, now: datetime) -> Said:
         guard=row.guard,
         word=row.verdict,
         sentence=row.sentence,
-        needs="" if row.pace is None else f"Needs {row.pace.sentence}.",
+        needs=row.needs,
         age_s=age_s,
     )
 

@@ -127,7 +127,7 @@ class TokensOut(Out):
 
 
 class ReviewsOut(Out):
-    arrivals = RangeOut()
+    arrivals = RangeOut(allow_null=True)
     backlog = serializers.IntegerField()
     oldest_s = serializers.FloatField(allow_null=True)
     capacity_per_hour = serializers.FloatField(allow_null=True)

@@ -25,8 +25,9 @@ class BasisOut(Out):
         allow_null=True,
         help_text="Those compared, null for all; null among them: tasks without a segment.",
     )
-    minutes_both = serializers.IntegerField()
-    minutes = serializers.IntegerField()
+    step_s = serializers.IntegerField(help_text="60, or 3600 where minutes are kept no longer.")
+    steps_both = serializers.IntegerField(help_text="Steps in which both had a task.")
+    steps = serializers.IntegerField(help_text="Steps in which either had one.")
     sentence = serializers.CharField()
 
     def get_fields(self) -> dict[str, serializers.Field]:  # type: ignore[type-arg]

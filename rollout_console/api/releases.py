@@ -177,8 +177,9 @@ def _basis(read: Comparison, segments: dict[int, str]) -> dict[str, Any]:
         "to": read.window.end,
         # A task may have no segment, which is one of its own here.
         "segments": None if chosen is None else [segments.get(pk) for pk in sorted(chosen)],
-        "minutes_both": read.minutes_both,
-        "minutes": read.minutes_any,
+        "step_s": read.step_s,
+        "steps_both": read.steps_both,
+        "steps": read.steps,
         "sentence": read.sentence,
     }
 

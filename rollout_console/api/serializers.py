@@ -314,6 +314,9 @@ class SeriesOut(Out):
     marks = MarkOut(many=True)
     limit = serializers.FloatField(allow_null=True)
     baseline = serializers.FloatField(allow_null=True)
+    # Only of metric points, whose points then have `least`, `most`, `newest_at` too.
+    kind = serializers.ChoiceField(["gauge", "sum", "histogram"], required=False)
+    sources = serializers.ListField(child=serializers.CharField(), required=False)
 
 
 class ExposureVersionOut(Out):

@@ -9,6 +9,7 @@ from rollout_console.api import (
     expansions,
     exposure,
     plans,
+    pulls,
     reads,
     releases,
     series,
@@ -80,6 +81,8 @@ urlpatterns = [
         releases.ReleaseView.as_view(),
         name="release",
     ),
+    path("v1/workflows/<str:workflow>/pulls", pulls.PullsView.as_view(), name="pulls"),
+    path("v1/workflows/<str:workflow>/pulls/<str:name>", pulls.PullView.as_view(), name="pull"),
     path(
         "v1/workflows/<str:workflow>/comparison",
         releases.ComparisonView.as_view(),

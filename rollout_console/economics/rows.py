@@ -94,10 +94,11 @@ class Tokens:
 class Reviews:
     """What reviewers are asked for. `load` is arrivals over capacity; times are in milliseconds.
 
-    `hours_to_clear` is None where the backlog never ends or no capacity is set.
+    `hours_to_clear` is None where the backlog never ends, no capacity is set or no task came;
+    `arrivals` is None where none did.
     """
 
-    arrivals: Estimate
+    arrivals: Estimate | None
     backlog: int
     oldest_s: float | None
     capacity_per_hour: float | None

@@ -374,7 +374,8 @@ def _tokens(found: Mapping[Place, Measures], read: _Read) -> list[Tokens]:
 def _reviews(
     path_id: int, whole: Measures, read: _Read, *, span_s: float, capacity: float | None
 ) -> Reviews:
-    arrivals = hourly_count(whole.review_requested, span_s=span_s)
+    # Without a task nobody could ask: no arrivals are known, rather than none.
+    arrivals = hourly_count(whole.review_requested, span_s=span_s) if whole.n else None
     backlog = read.backlog.get(path_id, Backlog())
     took = read.took.get(path_id)
     oldest = None
@@ -385,9 +386,11 @@ def _reviews(
         backlog=backlog.n,
         oldest_s=oldest,
         capacity_per_hour=capacity,
-        load=times(arrivals, 1 / capacity) if capacity else None,
+        load=times(arrivals, 1 / capacity) if arrivals is not None and capacity else None,
         hours_to_clear=hours_to_clear(
-            backlog.n, capacity_per_hour=capacity, arrivals_per_hour=arrivals.value
+            backlog.n,
+            capacity_per_hour=capacity,
+            arrivals_per_hour=None if arrivals is None else arrivals.value,
         ),
         rejected=share_of(whole.reviews_rejected, whole.reviews_n),
         took_ms=None if took is None else mean_of(took.n, took.total, took.squares),

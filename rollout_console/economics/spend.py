@@ -130,15 +130,17 @@ def times(estimate: Estimate, factor: float) -> Estimate:
 
 
 def hours_to_clear(
-    backlog: int, *, capacity_per_hour: float | None, arrivals_per_hour: float
+    backlog: int, *, capacity_per_hour: float | None, arrivals_per_hour: float | None
 ) -> float | None:
     """Return after how many hours nothing waits, 0 where nothing does, None where it never ends.
 
-    None also where no capacity is set.
+    None also where no capacity is set or the arrivals are not known.
     """
     if backlog == 0:
         return 0.0
-    if capacity_per_hour is None or capacity_per_hour <= arrivals_per_hour:
+    if capacity_per_hour is None or arrivals_per_hour is None:
+        return None
+    if capacity_per_hour <= arrivals_per_hour:
         return None
     return backlog / (capacity_per_hour - arrivals_per_hour)
 

@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
-
-from django.db import connection
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from rollout_console.catalog.models import Release, ReleaseChange, Workflow, WorkflowPath
 from rollout_console.core.errors import InvalidInput, NotFound
+from signals.buckets.selectors import release_ends
+
+# Whatever a task may be dated.
+_EVER: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +151,10 @@ def _roles(releases: Sequence[Release]) -> dict[int, list[Role]]:
 
 def _newest(releases: Sequence[Release]) -> dict[int, datetime]:
     """Return the newest task's minute by release id, history included."""
-    if not releases:
-        return {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "select release_id, max(minute) from minute_bucket where n > 0"
-            " and path_id in (select id from catalog_workflowpath where workflow_id = any(%s))"
-            " and release_id = any(%s) group by 1",
-            [list({row.workflow_id for row in releases}), [row.pk for row in releases]],
-        )
-        return dict(cursor.fetchall())
+    workflows = {row.workflow_id for row in releases}
+    paths = WorkflowPath.objects.filter(workflow__in=workflows).values_list("pk", flat=True)
+    found: dict[int, datetime] = {}
+    ends = release_ends(path_ids=list(paths), since=_EVER[0], until=_EVER[1]) if releases else {}
+    for (_, release_id), (_, newest) in ends.items():
+        found[release_id] = max(newest, found.get(release_id, newest))
+    return found

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 Kind = Literal["same", "removed", "added", "gap"]
 
-SHORT: Final = 60
+SHORT: Final = 32
 CONTEXT: Final = 3
 # Lines above which a diff starts folded, and those that a page shows at all.
 FOLDED: Final = 24
@@ -82,9 +82,9 @@ def change_diff(before: str, after: str) -> Diff:
     """Return how `after` differs from `before`."""
     if before == after:
         return Diff("none", before=before, after=after)
-    maps = _map(before), _map(after)
-    if maps[0] is not None and maps[1] is not None:
-        return _keys(*maps)
+    left, right = _map(before), _map(after)
+    if left is not None and right is not None:
+        return _keys(left, right)
     if all(len(text) <= SHORT and "\n" not in text for text in (before, after)):
         return Diff("values", before=before, after=after)
     return _lines(before.splitlines(), after.splitlines())

@@ -82,6 +82,15 @@ class VerdictRow:
     def needs_runs(self) -> int | None:
         return None if self.pace is None else self.pace.runs
 
+    @property
+    def needs(self) -> str:
+        """What an open question waits for, as a sentence; empty where none is open."""
+        if self.pace is not None:
+            return f"Needs {self.pace.sentence}."
+        if self.verdict == Word.UNDECIDED:
+            return "How many more tasks that takes cannot be told yet."
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class SignalCell:

@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from approvals.authority.matrix import Scope
 from rollout_console.catalog.models import WorkflowPath
 from rollout_console.rollouts.models import Rollout
+from rollout_console.rollouts.release_rows import release_rows
 from rollout_console.rollouts.states import RolloutState
 from signals.buckets.comparison import Comparison, comparison_read
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, ARM_UNKNOWN, MODES
+from signals.buckets.models import HourBucket, MinuteBucket, StaleBucket, StoredDay
 from signals.stats.intervals import difference_interval, mean_interval
 from tests.factories import rollout_at, token
 from tests.ledger import bucket
@@ -91,7 +94,7 @@ def test_concurrent_is_the_same_segments_at_the_same_time(
     assert found.window.segment_ids == frozenset({team})
     assert (found.candidate.normal.n, found.candidate.fallback.n) == (40, 2)
     assert (found.stable.normal.n, found.stable.fallback.n) == (3, 0)
-    assert (found.minutes_both, found.minutes_any) == (3, 4)
+    assert (found.step_s, found.steps_both, found.steps) == (60, 3, 4)
     assert found.candidate_times == (minute(0), minute(3))
     assert "Both had tasks in 3 of 4 minutes" in found.sentence
     told = asked().json()
@@ -212,6 +215,42 @@ def test_page_and_api_equal_an_independent_computation(live: Rollout, path: Work
     assert "n 80" in row
     assert "+50 %" in html
     assert html.count('data-part="') == 7
+
+
+def test_days_that_are_kept_by_the_hour_are_compared_by_the_hour(
+    live: Rollout, path: WorkflowPath
+) -> None:
+    team, _ = segments(live)
+    start = (timezone.now() - timedelta(days=90)).replace(minute=0, second=0, microsecond=0)
+    for hour in range(3):
+        at = start + timedelta(hours=hour)
+        for release_id, arm in ((live.candidate_id, ARM_CANDIDATE), (live.stable_id, ARM_STABLE)):
+            row = bucket(path, at, release_id=release_id, arm=arm, segment_id=team, passed=5)
+            held = {
+                field.attname: getattr(row, field.attname)
+                for field in MinuteBucket._meta.concrete_fields
+                if field.attname != "id"
+            }
+            HourBucket.objects.create(**held)
+        StoredDay.objects.get_or_create(
+            day=at.date(), defaults={"minutes_pruned_at": timezone.now()}
+        )
+    MinuteBucket.objects.all().delete()
+    StaleBucket.objects.all().delete()
+
+    told = asked(
+        **{
+            "from": (start + timedelta(minutes=59)).isoformat(),
+            "to": (start + timedelta(hours=2, minutes=1)).isoformat(),
+        }
+    ).json()
+
+    assert told["basis"]["kind"] == "concurrent"
+    assert (told["basis"]["step_s"], told["basis"]["steps_both"]) == (3600, 3)
+    assert "in 3 of 3 hours" in told["basis"]["sentence"]
+    assert (told["candidate"]["n"], told["stable"]["n"]) == (15, 15)
+    row = release_rows(workflow_ids=[live.workflow_id], limit=1, version=live.candidate.version)[0]
+    assert row.task_at == start + timedelta(hours=2)
 
 
 def test_an_unknown_cost_is_said_and_gives_no_difference(live: Rollout, path: WorkflowPath) -> None:

@@ -1,10 +1,9 @@
 """Mix and economics, from runs reported over the API to page and JSON, counted again here."""
 
-import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,66 +17,14 @@ from rollout_console.rollouts.states import RolloutState
 from signals.guards.models import Guard
 from signals.guards.services import guards_evaluate
 from signals.stats.intervals import count_interval, mean_interval, rate_interval
+from tests.economics import Runs, planned, reported
 from tests.factories import expansion_asked, ripen, rollout_at, token
 from tests.labels import Reports, observation, work
-from tests.plans import plan_document
 from tests.story import run_item
 
 pytestmark = pytest.mark.django_db
 
 SLUG = "support-reply-2026.11.2"
-Runs = list[dict[str, Any]]
-
-
-def planned() -> dict[str, Any]:
-    document = plan_document()
-    (path,) = document["workflow"]["paths"]
-    path["limits"] |= {
-        "slow_path_ms": 3000,
-        "fallback_cost_per_task_usd": 0.40,
-        "spend_usd_per_hour": 25,
-    }
-    path["review"]["capacity_per_hour"] = 200
-    return document
-
-
-def reported(
-    reports: Reports, *, count: int = 600, cost_most: float = 0.9, slowest: int = 7000
-) -> Runs:
-    """Report tasks of both arms: the exposed team's are clean and of low risk, others are not."""
-    chance = random.Random(5)
-    at = datetime.now(UTC) - timedelta(seconds=20)
-    runs = []
-    for number in range(count):
-        exposed = number % 3 == 0
-        mode = chance.choices(["normal", "human_review", "read_only"], [8, 1, 1])[0]
-        outcome = chance.choices(["ok", "escalated", "fallback", "error"], [8, 1, 1, 1])[0]
-        run = run_item(
-            occurred_at=(at + timedelta(milliseconds=number)).isoformat(),
-            release="2026.11.2" if exposed else "2026.10.4",
-            arm="candidate" if exposed else "stable",
-            segment="internal-ops" if exposed else "eu-customers",
-            mode=mode if exposed else "normal",
-            outcome=outcome,
-            latency_ms=chance.choice([400, 900, 2500, slowest]),
-            route=chance.choice(["rag-large", "simple"]),
-            cost_usd=round(chance.uniform(0.01, cost_most), 4) if chance.random() < 0.8 else None,
-            input_tokens=chance.randrange(100, 5000),
-            output_tokens=chance.choice([None, 50, 300]),
-            risk="low" if exposed else chance.choices(["low", "high"], [4, 1])[0],
-            input_condition="clean"
-            if exposed
-            else chance.choices(["clean", "messy", None], [7, 3, 2])[0],
-            review_requested=chance.random() < 0.1,
-            context={
-                "targetingKey": f"u-{number}",
-                "team": "internal" if exposed else "customer",
-                "customer_segment": "us" if exposed else "eu",
-            },
-        )
-        runs.append({key: value for key, value in run.items() if value is not None})
-    reports.runs(*runs)
-    return runs
 
 
 def answer(address: str) -> Any:
@@ -220,6 +167,9 @@ def test_before_it_is_live_the_first_stage_stands_for_it() -> None:
     )
     assert "Too protected" in page
     assert "0 of 200 first-stage tasks were high-risk" in page
+    assert (
+        "On “draft” 4 things common elsewhere are missing or rare in the first-stage set." in page
+    )
 
 
 def test_an_expansion_request_freezes_what_cannot_be_shown() -> None:
@@ -414,6 +364,7 @@ def test_without_a_task_every_figure_is_said_to_be_missing() -> None:
     assert (path["tasks"], path["spend"], path["last_at"], path["age_s"]) == (0, None, None, None)
     assert (path["routes"], path["tokens"], path["flow"]["modes"]) == ([], [], [])
     page = shown(f"/rollouts/{SLUG}/economics/")
+    assert path["reviews"]["arrivals"] is None
     assert "No exposed task came in this span." in page
     assert "No task of this span named the route it took." in page
 

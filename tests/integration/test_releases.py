@@ -154,7 +154,7 @@ def test_the_list_says_what_each_changes_and_where_it_serves(live: Rollout) -> N
     )
 
     assert next(iter(rows)) == "&lt;seen&gt;"
-    assert "Only seen" in rows["&lt;seen&gt;"]
+    assert "Not registered" in rows["&lt;seen&gt;"]
     assert f"{minute:%d %b %Y %H:%M}" in rows["&lt;seen&gt;"]
     assert "candidate on Draft a reply" in rows[live.candidate.version]
     assert "1 prompt" in rows[live.candidate.version]

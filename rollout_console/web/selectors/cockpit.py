@@ -199,7 +199,7 @@ def _guard(verdict: VerdictRow) -> GuardRow:
         window_s=verdict.window_s,
         at=verdict.data_at,
         since=verdict.since,
-        needs="" if verdict.pace is None else f"needs {verdict.pace.sentence}",
+        needs=verdict.needs,
     )
 
 

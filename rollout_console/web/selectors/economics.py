@@ -216,17 +216,18 @@ def _period(period: Period) -> Fact:
     shown = None
     if burn.used_share is not None:
         over = burn.used_share > 1
-        known = period.known == period.of
+        # Without a task nothing is spent, and nothing is known to hold.
+        known = period.known == period.of > 0
         shown = SIGNALS["over" if over else "inside" if known else "too_few"]
     value = MISSING if burn.used_share is None else share_text(burn.used_share)
     if burn.used_share is not None and period.known < period.of:
         value = f"at least {value}"
     spent = MISSING if burn.spent is None else unit_text("usd", burn.spent)
-    of = "no budget set" if burn.budget is None else f"of {unit_text('usd', burn.budget)}"
+    of = ", no budget is set" if burn.budget is None else f" of {unit_text('usd', burn.budget)}"
     return Fact(
         name,
         f"burn-{period.name}",
-        Number(value, f"{spent} {of}", told, shown),
+        Number(value, f"{spent}{of}", told, shown),
         passed,
         limit_bar(burn.used_share),
     )
@@ -334,24 +335,26 @@ def _token(row: Tokens) -> TokenRow:
 def _reviews(reviews: Reviews, span_s: float, projections: Sequence[Projection]) -> list[Fact]:
     capacity = reviews.capacity_per_hour
     arrivals = reviews.arrivals
-    last = "last 24 h"
     clear = "never at this rate: as many come as can be done, or more"
     if capacity is None:
         clear = "no capacity is set"
+    elif arrivals is None:
+        clear = "how many come is not known"
     elif reviews.hours_to_clear is not None:
         clear = f"cleared in {duration_text(reviews.hours_to_clear * 3600)} at this rate"
+    asked = "no task" if arrivals is None else f"n {arrivals.n:,}"
     facts = [
         Fact(
             "Reviews asked for",
             "review-arrivals",
-            _number("/h", arrivals, f"n {arrivals.n:,}", _against(arrivals, capacity)),
+            _number("/h", arrivals, asked, _against(arrivals, capacity)),
             _of_limit(arrivals, capacity, "capacity", "/h"),
             _bar(arrivals, capacity),
         ),
         Fact(
             "Load",
             "review-load",
-            _number("share", reviews.load, f"n {arrivals.n:,}", _against(reviews.load, 1.0)),
+            _number("share", reviews.load, asked, _against(reviews.load, 1.0)),
             "arrivals over capacity" if capacity else "no capacity is set",
         ),
         Fact(
@@ -386,7 +389,7 @@ def _reviews(reviews: Reviews, span_s: float, projections: Sequence[Projection])
                 reviews.took_ms,
                 "none said" if reviews.took_ms is None else f"n {reviews.took_ms.n:,} reviews",
             ),
-            f"mean, {last}",
+            "mean, last 24 h",
         ),
     ]
     for step in projections:

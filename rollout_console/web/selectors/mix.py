@@ -8,6 +8,7 @@ from typing import Any, Final
 from rollout_console.rollouts.exposed_mix import PathMix, exposed_mixes
 from rollout_console.rollouts.mix import AttributeMix, Part, Standing, attribute_name
 from rollout_console.rollouts.models import Rollout
+from rollout_console.web.selectors.economics import Number
 from rollout_console.web.words import Shown, share_text
 from signals.format import MISSING
 
@@ -32,20 +33,11 @@ class GapRow:
 
 
 @dataclass(frozen=True, slots=True)
-class PartText:
-    """A share as text, with its range and what it stands on."""
-
-    share: str
-    range: str
-    n: str
-
-
-@dataclass(frozen=True, slots=True)
 class ValueRow:
     value: str
     shown: Shown
-    exposed: PartText
-    others: PartText
+    exposed: Number
+    others: Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +68,20 @@ class MixCard:
 def mix_cards(rollout: Rollout, *, now: datetime) -> list[MixCard]:
     """Return the mix of each of a rollout's paths as it is now."""
     return [_card(mix) for mix in exposed_mixes(rollout, now=now)]
+
+
+def mix_findings(cards: Sequence[MixCard]) -> list[tuple[str, str]]:
+    """Return a finding for each path whose exposed set is too protected: a title, a sentence."""
+    return [
+        (
+            _PROTECTED.word,
+            f"On “{card.path}” {len(sure)} thing{'s' * (len(sure) != 1)} common elsewhere"
+            f" {'is' if len(sure) == 1 else 'are'} missing or rare in the {card.kind} set."
+            f" First: {sure[0].sentence}",
+        )
+        for card in cards
+        if (sure := [gap for gap in card.gaps if gap.shown.hue == _PROTECTED.hue])
+    ]
 
 
 def mix_frozen(evidence: Mapping[str, Any]) -> list[MixCard]:
@@ -160,12 +166,12 @@ def _table(mix: AttributeMix, kind: str) -> AttributeTable:
     )
 
 
-def _part(part: Part) -> PartText:
+def _part(part: Part) -> Number:
     if part.low is None or part.high is None:
-        return PartText(MISSING, "", "n 0")
+        return Number(MISSING, "", "n 0")
     low = share_text(part.low).removesuffix(" %")
-    return PartText(
-        share=share_text(part.share),
+    return Number(
+        value=share_text(part.share),
         range=f"{low}\N{EN DASH}{share_text(part.high)}",
         n=f"{part.n:,} of {part.of:,}",
     )

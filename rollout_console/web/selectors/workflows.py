@@ -16,7 +16,9 @@ from rollout_console.web.words import STATES, Shown
 from signals.buckets.measures import Measures
 from signals.buckets.selectors import ReleaseTotal, release_totals, traffic
 from signals.catalogue import signal_of
-from signals.format import MISSING, range_text, value_text
+from signals.format import MISSING, measured_text, range_text, value_text
+from signals.points.selectors import point_names
+from signals.pulls.selectors import pull_rows
 from signals.stats.estimate import estimate
 
 SPANS: Final[dict[str, tuple[str, timedelta | None]]] = {
@@ -81,11 +83,29 @@ class PathTable:
 
 
 @dataclass(frozen=True, slots=True)
+class PointRow:
+    """A name of metric points on a path: its newest value, and how many the span holds.
+
+    `failing` says why the pull that brings them does not go well; empty where it does.
+    """
+
+    path: str
+    name: str
+    kind: str
+    value: str
+    at: datetime | None
+    n: int
+    source: str
+    failing: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkflowView:
     workflow: Workflow
     span: str
     paths: list[PathTable]
     rollouts: list[tuple[str, str, Shown]]
+    points: list[PointRow]
     read_at: datetime
 
 
@@ -161,8 +181,51 @@ def workflow_view(slug: str, *, span: str, principal: Principal, now: datetime) 
             (rollout.slug, rollout.candidate.version, STATES[RolloutState(rollout.state)])
             for rollout in workflow.rollouts.select_related("candidate").order_by("-pk")[:20]
         ],
+        points=_points(workflow, paths, since=_NEVER if length is None else now - length, now=now),
         read_at=now,
     )
+
+
+def _points(
+    workflow: Workflow, paths: list[WorkflowPath], *, since: datetime, now: datetime
+) -> list[PointRow]:
+    """Return what the workflow has metric points of, and pulls that brought none yet."""
+    path_names = {path.pk: path.name for path in paths}
+    pulls = {f"pull:{pull.name}": pull for pull in pull_rows(workflow_ids=[workflow.pk])}
+    rows = []
+    for each in point_names(
+        workflow_ids=[workflow.pk], since=since, until=now + timedelta(minutes=6)
+    ):
+        pull = pulls.pop(each.source, None)
+        value = MISSING if each.value is None else measured_text(each.value, each.unit)
+        rows.append(
+            PointRow(
+                path=path_names.get(each.path_id, MISSING),
+                name=each.name,
+                kind=each.kind,
+                value=value,
+                at=each.at,
+                n=each.n,
+                source=each.source,
+                failing=pull.error if pull else "",
+            )
+        )
+    by_slug = {path.slug: path.name for path in paths}
+    for source, pull in pulls.items():
+        failing = pull.error or ("switched off" if not pull.enabled else "")
+        rows.append(
+            PointRow(
+                path=by_slug.get(pull.path, pull.path),
+                name=pull.name,
+                kind="gauge",
+                value=MISSING,
+                at=None,
+                n=0,
+                source=source,
+                failing=failing,
+            )
+        )
+    return rows
 
 
 def _table(
