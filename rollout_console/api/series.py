@@ -138,7 +138,7 @@ class SeriesView(ApiView):
             arms=[ARMS[arm]] if arm else None,
         )
         if document is None:
-            known = ", ".join([*SIGNALS, *names_of(path, now=self.now)[:50]])
+            known = ", ".join([*signals_in(path.workflow_id), *names_of(path, now=self.now)[:50]])
             raise InvalidInput(
                 f"There is no signal “{name[:80]}”.",
                 errors=[{"pointer": "/signal", "detail": f"Known: {known}."}],

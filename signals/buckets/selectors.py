@@ -268,7 +268,7 @@ def series_measures(
             start=start,
             end=end,
             step_s=step_s,
-            live=_is_live(start, end, by_event=by_event),
+            live=is_live(start, end, by_event=by_event),
             wanted={
                 "arm": list(arms),
                 "segment_id": segment_ids,
