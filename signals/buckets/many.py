@@ -8,8 +8,8 @@ from signals.buckets.event_time import event_rows
 from signals.buckets.folds import ARRIVALS
 from signals.buckets.keys import BLOCK_S
 from signals.buckets.measures import Measures
+from signals.buckets.scopes import MODES_OF_REACH
 from signals.buckets.selectors import (
-    MODES_OF_REACH,
     Point,
     histograms_read,
     is_live,

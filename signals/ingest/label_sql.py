@@ -175,7 +175,8 @@ _arrays: Final = tuple(f"{name}_{part}" for name in HISTOGRAMS for part in ("idx
 # A fact is counted for the first observation that brings it, unless the run itself did: one
 # task's quality is never counted twice. Reviews are counted one by one. What is told of one task
 # several times over, such as feedback of two kinds, says what was told `before`: so that the task
-# counts once in any set of them. Of what comes at the same moment, in the alphabet's order.
+# counts once in any set of them. In the order in which observations were accepted, so that
+# counting again says the same.
 def _count(*, won_before: str = "") -> str:
     return f"""
 with brought as (
@@ -211,12 +212,13 @@ with brought as (
     from (
         select *, array_agg(word) over (
             partition by workflow_id, run_hash, run_occurred_at, kind
-            order by word rows between unbounded preceding and 1 preceding
+            order by drain, word rows between unbounded preceding and 1 preceding
         ) as beside
         from (
-            select *, split_part(fact, ':', 1) as kind,
+            select won.*, a.drain, split_part(fact, ':', 1) as kind,
                 substr(fact, strpos(fact, ':') + 1) as word
-            from won
+            from won join attributed as a
+                on a.workflow_id = won.workflow_id and a.id_hash = won.observation
         ) as v
         where kind in ('feedback', 'failure')
     ) as w
