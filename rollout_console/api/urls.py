@@ -15,6 +15,7 @@ from rollout_console.api import (
     releases,
     runs,
     series,
+    signals,
     sources,
 )
 
@@ -63,6 +64,12 @@ urlpatterns = [
         "v1/plan-changes/<int:change_id>/decision",
         plans.PlanChangeDecisionView.as_view(),
         name="plan_change_decision",
+    ),
+    path("v1/workflows/<str:workflow>/signals", signals.SignalsView.as_view(), name="signals"),
+    path(
+        "v1/workflows/<str:workflow>/signals/<str:slug>",
+        signals.SignalView.as_view(),
+        name="signal",
     ),
     path(
         "v1/workflows/<str:workflow>/segments/match",

@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "approvals.authority",
     "signals.ingest",
     "signals.buckets",
+    "signals.own",
     "signals.points",
     "signals.otlp",
     "signals.pulls",
