@@ -77,6 +77,13 @@ SOURCES: Final[dict[str, Shown]] = {
     "history": Shown("History", "clock", "none"),
 }
 
+PULLS: Final[dict[str, Shown]] = {
+    "ok": Shown("Pulling", "ok", "ok"),
+    "failing": Shown("Failing", "breach", "breach"),
+    "waiting": Shown("Not asked yet", "clock", "none"),
+    "off": Shown("Off", "none", "none"),
+}
+
 # How a run ended, as reported.
 OUTCOMES: Final[dict[str, Shown]] = {
     "ok": Shown("Ok", "ok", "ok"),

@@ -29,6 +29,7 @@ Text = Annotated[str, Meta(max_length=200)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 # Bounded like the integers: a sum of squares has to stay finite.
 Measure = Annotated[float, Meta(ge=0, le=MAX_INT)]
+OwnMeasure = Annotated[float, Meta(ge=-1e100, le=1e100)]
 Count = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Money = Annotated[float, Meta(ge=0, le=MAX_MONEY)] | Annotated[str, Meta(max_length=60)]
 
@@ -87,7 +88,7 @@ class Run(Struct, gc=False):
     quality: Quality | None = None
     review_requested: bool | None = None
     attributes: Annotated[dict[str, str], Meta(max_length=20)] | None = None
-    measures: dict[str, float] | None = None
+    measures: dict[str, OwnMeasure] | None = None
     trace_id: Annotated[str, Meta(pattern=r"\A[0-9a-fA-F]{1,64}\Z")] | None = None
     drill: Text | None = None
 
@@ -132,7 +133,7 @@ RULES: Final[Mapping[str, str]] = {
     "quality": "an object with score (0 to 1) and passed (true or false), each if known, or null",
     "review_requested": "true, false or null",
     "attributes": "an object of at most 20 texts, or null",
-    "measures": "an object of finite numbers, or null",
+    "measures": "an object of finite numbers, each from -1e100 to 1e100, or null",
     "trace_id": "1 to 64 hexadecimal digits, or null",
     "drill": _NAME,
 }

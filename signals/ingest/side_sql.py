@@ -13,7 +13,7 @@ from signals.buckets.keys import (
     MODE_NORMAL,
     SUBJECTS_MAX,
 )
-from signals.ingest.rows import OUTCOMES
+from signals.ingest.rows import OUTCOMES, SMALLEST
 
 _key: Final = ", ".join(BUCKET_KEY)
 _kept_key: Final = ", ".join(f"k.{name}" for name in BUCKET_KEY)
@@ -159,8 +159,10 @@ SIDES: Final = (
             "zero": "count(*) filter (where m.value = 0)",
         },
         histograms={"": "m.value", "negative_": "(-m.value)"},
+        # What is next to nothing is nothing: its square would be no number any more.
         source="fresh cross join lateral"
-        " (select key, value::float8 as value from jsonb_each_text(measures)) as m",
+        f" (select key, case when abs(value::float8) < {SMALLEST} then 0 else value::float8 end"
+        " as value from jsonb_each_text(measures)) as m",
     ),
     Side(
         table="mix_ledger",

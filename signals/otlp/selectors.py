@@ -1,10 +1,11 @@
 """What came by OTLP: duplicates, runs refused and late, evaluations that wait, a trace's spans."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
-from django.db.models import Count, Max, Sum
+from django.db.models import Count, Max, Q, Sum
 
 from approvals.authority.matrix import Verb
 from approvals.authority.principals import Principal
@@ -13,9 +14,7 @@ from rollout_console.core.errors import NotFound
 from signals.otlp.content import without_content
 from signals.otlp.kept import sources_of, spans_of
 from signals.otlp.models import (
-    EvaluationState,
     OtlpDuplicate,
-    OtlpEvaluation,
     OtlpLog,
     OtlpRun,
     PriceSheetVersion,
@@ -50,63 +49,67 @@ class RefusedRow:
 
 @dataclass(frozen=True, slots=True)
 class OtlpHealth:
-    """How a workflow's spans fare since a time."""
+    """How a workflow's spans fare since a time; `late_spans` came after their run was counted."""
 
     runs: int
     refused: int
     late_spans: int
-    evaluations_waiting: int
 
 
-def duplicates_read(*, workflow: str, since: date) -> list[DuplicateRow]:
+def duplicates_read(*, workflows: Collection[str], since: date) -> list[DuplicateRow]:
     """Return what was reported twice from a day on, the most calls first."""
     rows = (
-        OtlpDuplicate.objects.filter(workflow=workflow, day__gte=since)
-        .values("counted_scope", "other_scope")
+        OtlpDuplicate.objects.filter(workflow__in=list(workflows), day__gte=since)
+        .values("workflow", "counted_scope", "other_scope")
         .annotate(total=Sum("calls"), last=Max("last_at"))
-        .order_by("-total", "counted_scope", "other_scope")
+        .order_by("-total", "workflow", "counted_scope", "other_scope")
     )
     return [
         DuplicateRow(
-            workflow=workflow,
+            workflow=row["workflow"],
             counted_scope=row["counted_scope"],
             other_scope=row["other_scope"],
             calls=row["total"],
             last_at=row["last"],
             hint=(
                 f"Both report the same calls. Each counts once; to leave one out, put "
-                f"{row['other_scope']!r} into `drop_scopes` of the workflow's mapping."
+                f"“{row['other_scope']}” into “drop_scopes” of the workflow's mapping."
             ),
         )
         for row in rows
     ]
 
 
-def refused_read(*, workflow: str, since: datetime) -> list[RefusedRow]:
+def refused_read(*, workflows: Collection[str], since: datetime) -> list[RefusedRow]:
     """Return why roots of traces were no runs since a time, the latest first."""
     rows = (
-        OtlpRun.objects.filter(workflow=workflow, assembled_at__gte=since)
+        OtlpRun.objects.filter(workflow__in=list(workflows), assembled_at__gte=since)
         .exclude(fault="")
-        .values("fault")
+        .values("workflow", "fault")
         .annotate(runs=Count("run_id"), last=Max("assembled_at"), example=Max("trace_id"))
         .order_by("-last", "fault")[:FAULTS_SHOWN]
     )
     return [
-        RefusedRow(workflow, row["fault"], row["runs"], row["last"], row["example"]) for row in rows
+        RefusedRow(row["workflow"], row["fault"], row["runs"], row["last"], row["example"])
+        for row in rows
     ]
 
 
-def health_read(*, workflow: str, since: datetime) -> OtlpHealth:
-    """Return how many roots became runs since a time, and what went wrong with others."""
-    roots = OtlpRun.objects.filter(workflow=workflow, assembled_at__gte=since)
-    return OtlpHealth(
-        runs=roots.filter(fault="").count(),
-        refused=roots.exclude(fault="").count(),
-        late_spans=roots.aggregate(n=Sum("late_spans"))["n"] or 0,
-        evaluations_waiting=OtlpEvaluation.objects.filter(
-            state=EvaluationState.WAITING, received_at__gte=since
-        ).count(),
+def health_read(*, workflows: Collection[str], since: datetime) -> dict[str, OtlpHealth]:
+    """Return by workflow how many roots became runs since a time, and what others lacked."""
+    rows = (
+        OtlpRun.objects.filter(workflow__in=list(workflows), assembled_at__gte=since)
+        .values("workflow")
+        .annotate(
+            sound=Count("run_id", filter=Q(fault="")),
+            faulty=Count("run_id", filter=~Q(fault="")),
+            late=Sum("late_spans"),
+        )
+        .order_by("workflow")
     )
+    return {
+        row["workflow"]: OtlpHealth(row["sound"], row["faulty"], row["late"] or 0) for row in rows
+    }
 
 
 def price_sheet_document() -> dict[str, Any]:

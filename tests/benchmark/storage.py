@@ -287,7 +287,7 @@ def _json_rows(found: dict[Asked, list[Point]]) -> Iterator[Row]:
         drawn = []
         for line, points in found.items():
             series = Series(
-                signal=signal_of(line.signal),
+                signal=signal_of(str(line.signal)),
                 candidate=points,
                 stable=[],
                 limit=None,

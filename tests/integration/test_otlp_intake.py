@@ -319,9 +319,9 @@ def test_what_has_no_release_is_refused_with_the_reason(send: Sender) -> None:
 
     assert Run.objects.count() == 0
     since = timezone.now() - timedelta(hours=1)
-    (refused,) = refused_read(workflow="support", since=since)
+    (refused,) = refused_read(workflows=["support"], since=since)
     assert "rollout.release" in refused.fault
-    (unknown,) = refused_read(workflow="elsewhere", since=since)
+    (unknown,) = refused_read(workflows=["elsewhere"], since=since)
     assert "There is no workflow 'elsewhere'" in unknown.fault
 
 
@@ -365,7 +365,7 @@ def test_a_call_that_two_instrumentations_report_counts_once_and_is_told(send: S
 
     (run,) = Run.objects.all()
     assert (run.input_tokens, run.output_tokens, run.steps) == (100, 10, 1)
-    (row,) = duplicates_read(workflow="support", since=began.date())
+    (row,) = duplicates_read(workflows=["support"], since=began.date())
     assert (row.counted_scope, row.other_scope, row.calls) == ("openinference", "app", 1)
     assert "'app'" in row.hint
 

@@ -41,7 +41,8 @@ def some_runs(count: int) -> list[dict[str, Any]]:
             fields["route"] = chance.choice(["rag-large", "simple"])
         if chance.random() < 0.6:
             fields["measures"] = {
-                name: chance.choice([-3.5, 0, 2, 40.25]) for name in ("tone", "delta")
+                name: chance.choice([-3.5, 0, 2, 40.25, 1e-200, -1e100])
+                for name in ("tone", "delta")
             }
         if chance.random() < 0.1:
             fields["drill"] = "d-1"
@@ -75,7 +76,7 @@ def test_sides_hold_what_new_runs_add(backfill: bool) -> None:
         if "route" in item:
             routes[item["route"]].append(item)
         for name, value in item.get("measures", {}).items():
-            measures[name].append(value)
+            measures[name].append(0.0 if abs(value) < 1e-100 else value)
         context = item["context"]
         mix["team", context["team"]] += 1
         mix["role", context["role"]] += 1

@@ -13,6 +13,7 @@ from approvals.authority.principals import Principal
 from rollout_console.catalog.models import Workflow
 from rollout_console.core.errors import InvalidInput
 from rollout_console.web.selectors.shell import readable_workflows
+from rollout_console.web.selectors.traces import TraceView, trace_view
 from rollout_console.web.words import OUTCOMES, Shown
 from signals.catalogue import SIGNALS, signal_of
 from signals.format import MISSING, unit_text
@@ -98,6 +99,7 @@ class RunView:
     hidden: list[Fact]
     measures: list[Fact]
     labels: list[tuple[Label, str]]
+    trace: TraceView | None
     around: str
 
 
@@ -160,6 +162,7 @@ def run_view(
         hidden=[Fact(name, value) for name, value in sorted(row.attributes.items())],
         measures=[Fact(name, f"{value:g}") for name, value in sorted(row.measures.items())],
         labels=[(label, _said(label)) for label in row.labels],
+        trace=trace_view(row.trace_id, principal=principal),
         around=runs_href(
             workflow=workflow,
             path=row.path,
@@ -211,7 +214,7 @@ def run_href(row: RunRow) -> str:
 
 
 def _number(unit: str, value: float | None) -> str:
-    return MISSING if value is None else unit_text(unit, value)  # type: ignore[arg-type]  # a Unit
+    return MISSING if value is None else unit_text(unit, value)
 
 
 def _tokens(given: int | None, made: int | None) -> str:

@@ -1,5 +1,6 @@
 """What the sources page shows: by workflow and path, each number with its window and age."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,7 +8,7 @@ from approvals.authority.matrix import Verb
 from approvals.authority.principals import Principal
 from rollout_console.catalog.models import WorkflowPath
 from rollout_console.web.selectors.shell import readable_workflows
-from rollout_console.web.words import SOURCES, Shown
+from rollout_console.web.words import PULLS, SOURCES, Shown
 from signals.format import MISSING
 from signals.ingest.source_reads import (
     DAY,
@@ -21,7 +22,16 @@ from signals.ingest.source_reads import (
     source_rows,
     source_state,
 )
+from signals.otlp.selectors import (
+    DuplicateRow,
+    OtlpHealth,
+    RefusedRow,
+    duplicates_read,
+    health_read,
+    refused_read,
+)
 from signals.points.selectors import PointName, point_names
+from signals.pulls.selectors import PullRow, pull_rows
 
 _KINDS = {"runs": "runs", "observations": "observations"}
 
@@ -61,6 +71,10 @@ class WorkflowSources:
     paths: list[PathSources]
     notes: WorkflowNotes
     metrics: list[MetricLine]
+    pulls: list[tuple[PullRow, Shown]]
+    traces: OtlpHealth | None
+    duplicates: list[DuplicateRow]
+    refused: list[RefusedRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +124,32 @@ def sources_view(*, principal: Principal, now: datetime) -> SourcesView:
                 shown=SOURCES[state],
             )
         )
+    slugs = [row.slug for row in workflows.values()]
+    traces = health_read(workflows=slugs, since=now - DAY)
+    pulls: dict[str, list[tuple[PullRow, Shown]]] = defaultdict(list)
+    doubled: dict[str, list[DuplicateRow]] = defaultdict(list)
+    faulty: dict[str, list[RefusedRow]] = defaultdict(list)
+    for pull in pull_rows(workflow_ids=ids):
+        pulls[pull.workflow].append((pull, PULLS[pull.state]))
+    # By whole days, as they are kept.
+    for double in duplicates_read(workflows=slugs, since=(now - DAY).date()):
+        doubled[double.workflow].append(double)
+    for refusal in refused_read(workflows=slugs, since=now - DAY):
+        faulty[refusal.workflow].append(refusal)
     return SourcesView(
         queue=queue_read(),
         workflows=[
-            WorkflowSources(row.slug, row.name, paths[pk], notes[pk], metrics[pk])
+            WorkflowSources(
+                slug=row.slug,
+                name=row.name,
+                paths=paths[pk],
+                notes=notes[pk],
+                metrics=metrics[pk],
+                pulls=pulls[row.slug],
+                traces=traces.get(row.slug),
+                duplicates=doubled[row.slug],
+                refused=faulty[row.slug],
+            )
             for pk, row in sorted(workflows.items(), key=lambda item: (item[1].name, item[0]))
         ],
         rejected=rejected_read(
