@@ -37,7 +37,7 @@ STATES: Final = frozenset({"backlog", "waiting"})
 FACTS: Final = RARE | STATES
 
 
-# What observations may add to a ledger row.
+# What observations and the results of actions may add to a ledger row.
 _LABEL_FIELDS: Final = frozenset(
     {
         "quality_n",
@@ -47,6 +47,9 @@ _LABEL_FIELDS: Final = frozenset(
         "reviews_n",
         "feedback_positive",
         "feedback_negative",
+        "actions_n",
+        "actions_done",
+        "actions_undone",
     }
 )
 
@@ -392,6 +395,12 @@ _ALL: Final = (
         "rate",
         "share",
         "lower",
+        source="share",
+        n_of="actions_done",
+        total_of="actions_undone",
+        reach="release",
+        counted="actions",
+        by_event=True,
     ),
     Signal(
         "action_failure_rate",
@@ -401,6 +410,12 @@ _ALL: Final = (
         "rate",
         "share",
         "lower",
+        source="missing_share",
+        n_of="actions_n",
+        total_of="actions_done",
+        reach="release",
+        counted="actions",
+        by_event=True,
     ),
     Signal(
         "data_age_s",

@@ -2,7 +2,16 @@
 
 from django.urls import path, re_path
 
-from rollout_console.api import controls, docs, expansions, exposure, plans, reads, series
+from rollout_console.api import (
+    action_requests,
+    controls,
+    docs,
+    expansions,
+    exposure,
+    plans,
+    reads,
+    series,
+)
 
 app_name = "api"
 
@@ -90,6 +99,17 @@ urlpatterns = [
         "v1/expansion-requests/<int:request_id>/review",
         expansions.ExpansionReviewView.as_view(),
         name="expansion_review",
+    ),
+    path("v1/action-requests", action_requests.ActionsView.as_view(), name="actions"),
+    path(
+        "v1/action-requests/<str:request_id>",
+        action_requests.ActionView.as_view(),
+        name="action",
+    ),
+    path(
+        "v1/action-requests/<str:request_id>/result",
+        action_requests.ActionResultView.as_view(),
+        name="action_result",
     ),
     path("v1/alerts/<int:alert_id>/ack", controls.AlertAckView.as_view(), name="alert_ack"),
     path("v1/alerts/<int:alert_id>/hold", controls.AlertHoldView.as_view(), name="alert_hold"),

@@ -48,6 +48,7 @@ INSTALLED_APPS = [
     "rollout_console.exposure",
     "rollout_console.containment",
     "approvals.expansions",
+    "approvals.actions",
     "rollout_console.web",
     "rollout_console.api",
     "django.contrib.admin",
@@ -243,6 +244,10 @@ INGEST_BACKLOG_BYTES = env.int("INGEST_BACKLOG_BYTES", default=1_073_741_824)
 # --- Expansions: how long a request can be approved and started, in seconds ---
 
 EXPANSION_VALID_S = env.int("EXPANSION_VALID_S", default=86_400)
+
+# --- Actions: how long a request that needs a person waits before it counts as denied ---
+
+ACTION_VALID_S = env.int("ACTION_VALID_S", default=900)
 
 # --- The watch: what a round does after containment, by dotted name, in this order ---
 

@@ -108,6 +108,8 @@ ACTIONS: Final[dict[str, Shown]] = {
     "person.role_granted": Shown("Role granted", "user", ""),
     "token.created": Shown("Token created", "key", ""),
     "alert.opened": Shown("Alert opened", "breach", "breach"),
+    "action.requested": Shown("Action asked for", "actions", "info"),
+    "action.reported": Shown("Action reported", "actions", "info"),
     "alert.acknowledged": Shown("Alert acknowledged", "bell", "info"),
     "alert.held": Shown("Alert held", "clock", "watch"),
     "alert.resolved": Shown("Alert resolved", "ok", "ok"),

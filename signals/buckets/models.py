@@ -82,6 +82,9 @@ class Measures(BucketKey):
     reviews_rejected = models.IntegerField(default=0, db_default=0)
     feedback_positive = models.IntegerField(default=0, db_default=0)
     feedback_negative = models.IntegerField(default=0, db_default=0)
+    actions_n = models.IntegerField(default=0, db_default=0)
+    actions_done = models.IntegerField(default=0, db_default=0)
+    actions_undone = models.IntegerField(default=0, db_default=0)
 
     class Meta:
         abstract = True

@@ -11,7 +11,8 @@ class BatchState(models.TextChoices):
 class BatchKind(models.TextChoices):
     RUNS = "runs"
     OBSERVATIONS = "observations"
-    # What one round of attributing observations to runs added; made here, by no request.
+    # What one round of attributing observations to runs added, or the result of an action; made
+    # here, by no request.
     LABELS = "labels"
 
 
