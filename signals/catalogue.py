@@ -155,7 +155,6 @@ def _mean(
 
 
 def _tokens(slug: str, word: str, field: str) -> Signal:
-    # The ledger keeps no squares of tokens, so their means come without a range.
     return Signal(
         slug,
         f"{word} tokens",
@@ -167,6 +166,7 @@ def _tokens(slug: str, word: str, field: str) -> Signal:
         source="mean",
         n_of=f"{field}_n",
         total_of=f"{field}_sum",
+        squares_of=f"{field}_sq",
     )
 
 

@@ -14,10 +14,19 @@ from rollout_console.api.reads import moment, whole
 from rollout_console.catalog.models import WorkflowPath
 from rollout_console.core.errors import InvalidInput, NotFound
 from rollout_console.rollouts.models import Mark
-from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, ARM_UNKNOWN
+from signals.buckets.keys import (
+    ARM_CANDIDATE,
+    ARM_STABLE,
+    ARM_UNKNOWN,
+    INPUT_CONDITIONS,
+    MODES,
+    RISKS,
+)
+from signals.buckets.scopes import Kind
 from signals.buckets.selectors import Point, rounded_step, signal_series
+from signals.buckets.splits import splits_of
 from signals.catalogue import SIGNALS, signal_of
-from signals.guards.models import Compare, Guard
+from signals.guards.selectors import limit_drawn
 
 ARMS: Final = {"candidate": ARM_CANDIDATE, "stable": ARM_STABLE}
 EVERY_ARM: Final = [ARM_UNKNOWN, ARM_STABLE, ARM_CANDIDATE]
@@ -41,6 +50,11 @@ class SeriesView(ApiView):
                 enum=sorted(ARMS),
                 description="candidate unless said; all runs where the path has no candidate.",
             ),
+            OpenApiParameter(
+                "mode", str, enum=list(MODES), description="Only tasks that ran in this mode."
+            ),
+            OpenApiParameter("input_condition", str, enum=list(INPUT_CONDITIONS)),
+            OpenApiParameter("risk", str, enum=list(RISKS)),
             OpenApiParameter("from", str, description="RFC 3339; an hour before `to` unless said."),
             OpenApiParameter("to", str, description="RFC 3339; now unless said."),
             OpenApiParameter("step", int, description="Seconds; so many that 120 points fit."),
@@ -84,6 +98,7 @@ class SeriesView(ApiView):
             "end": end,
             "release_id": release_id,
             "slow_ms": path.limits.get("slow_path_ms"),
+            "kind": _kind(asked, signal),
         }
         points = signal_series(arms=arms, step_s=step_s, **fields)
         baseline = None
@@ -99,7 +114,7 @@ class SeriesView(ApiView):
                     for p in points
                 ],
                 "marks": _marks(path, start, end),
-                "limit": _limit(path, signal),
+                "limit": limit_drawn(path, signal),
                 "baseline": baseline,
             }
         )
@@ -148,6 +163,31 @@ def _release_id(path: WorkflowPath, version: str) -> int:
     return found.pk
 
 
+def _kind(asked: Any, signal: str) -> Kind:
+    """Return which kind of case alone is asked for.
+
+    Raises:
+        InvalidInput: the word is unknown, or the signal cannot be parted so.
+    """
+    codes: dict[str, int] = {}
+    for name, known in (("mode", MODES), ("input_condition", INPUT_CONDITIONS), ("risk", RISKS)):
+        word = asked.get(name)
+        if not word:
+            continue
+        if word not in known:
+            raise InvalidInput(
+                f"“{name}” is one of {', '.join(known)}.",
+                errors=[{"pointer": f"/{name}", "detail": f"Known: {', '.join(known)}."}],
+            )
+        if not splits_of(signal_of(signal)):
+            raise InvalidInput(
+                f"{signal} is not kept by {name}.",
+                errors=[{"pointer": f"/{name}", "detail": "Leave it out for this signal."}],
+            )
+        codes[name] = known[word]
+    return Kind(**codes)
+
+
 def _segments(asked: Any, path: WorkflowPath) -> list[int] | None:
     slug = asked.get("segment")
     if not slug:
@@ -158,18 +198,6 @@ def _segments(asked: Any, path: WorkflowPath) -> list[int] | None:
     if not found:
         raise NotFound(f"There is no segment “{slug[:80]}” in this workflow.")
     return found
-
-
-def _limit(path: WorkflowPath, signal: str) -> float | None:
-    """Return the limit drawn: that of the newest guard on it, else the path's own."""
-    guard = (
-        Guard.objects.filter(
-            path=path, signal=signal, retired_at=None, compare=Compare.LIMIT, limit__isnull=False
-        )
-        .order_by("-armed", "-kind", "-pk")
-        .first()
-    )
-    return path.limits.get(signal) if guard is None else guard.limit
 
 
 def _marks(path: WorkflowPath, start: datetime, end: datetime) -> list[dict[str, Any]]:

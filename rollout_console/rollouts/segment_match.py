@@ -50,8 +50,8 @@ def rule_match(
     """
     stored = list(Segment.objects.filter(workflow=workflow).order_by("pk")) if workflow else []
     asked = canonical_json(dict(context))
-    holds = SegmentRules([(1, rule)]).segment_of(asked) == 1
-    counted = SegmentRules([(row.pk, row.rule) for row in stored]).segment_of(asked)
+    holds = SegmentRules([(1, rule)]).read(asked)[0] == 1
+    counted = SegmentRules([(row.pk, row.rule) for row in stored]).read(asked)[0]
     reads = rule_names(rule)
     missing = [name for name in reads or [] if name not in context]
     named = next((row for row in stored if row.slug == segment), None)

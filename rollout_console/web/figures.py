@@ -84,25 +84,25 @@ def table_rows(series: Series) -> list[TableRow]:
 
 def figure(series: Series) -> dict[str, Any]:
     """Return the figure of a signal over time: {"data": […], "layout": {…}}."""
-    scale = _scale(series.signal)
+    scale = scale_of(series.signal)
     data = [
         *_ribbon(series, scale),
         *_line(series, series.stable, "stable", scale),
         *_line(series, series.candidate, "line", scale),
         *_end(series, scale),
     ]
-    return {"data": data, "layout": _layout(series, scale)}
+    return {"data": data, "layout": layout_of(series, scale)}
 
 
-def _scale(signal: Signal) -> float:
+def scale_of(signal: Signal) -> float:
     return {"share": 100.0, "ms": 0.001}.get(signal.unit, 1.0)
 
 
-def _x(at: datetime) -> str:
+def moment_text(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _runs(points: Sequence[Point], step_s: int) -> list[list[Point]]:
+def unbroken(points: Sequence[Point], step_s: int) -> list[list[Point]]:
     """Part points where steps are missing: gaps stay gaps."""
     parts: list[list[Point]] = []
     reach = timedelta(seconds=step_s * 1.5)
@@ -121,7 +121,7 @@ def _line(series: Series, points: Sequence[Point], role: str, scale: float) -> l
     y: list[float | None] = []
     texts: list[list[str] | None] = []
     sizes: list[int] = []
-    for part in _runs(points, series.step_s):
+    for part in unbroken(points, series.step_s):
         if x:
             x.append(x[-1])
             y.append(None)
@@ -129,7 +129,7 @@ def _line(series: Series, points: Sequence[Point], role: str, scale: float) -> l
             sizes.append(0)
         for point in part:
             sizes.append(4 if len(part) == 1 else 0)
-            x.append(_x(point.t))
+            x.append(moment_text(point.t))
             y.append(round(point.value * scale, 6))
             texts.append(
                 [
@@ -166,7 +166,7 @@ def _line(series: Series, points: Sequence[Point], role: str, scale: float) -> l
 def _ribbon(series: Series, scale: float) -> list[dict[str, Any]]:
     x: list[str | None] = []
     y: list[float | None] = []
-    for part in _runs(series.candidate, series.step_s):
+    for part in unbroken(series.candidate, series.step_s):
         known = [p for p in part if p.low is not None and p.high is not None]
         if len(known) < 2:
             continue
@@ -174,7 +174,7 @@ def _ribbon(series: Series, scale: float) -> list[dict[str, Any]]:
             x.append(None)
             y.append(None)
         outline = [(p.t, p.high) for p in known] + [(p.t, p.low) for p in reversed(known)]
-        x.extend(_x(at) for at, _ in outline)
+        x.extend(moment_text(at) for at, _ in outline)
         y.extend(round((value or 0.0) * scale, 6) for _, value in outline)
     if not x:
         return []
@@ -204,7 +204,7 @@ def _end(series: Series, scale: float) -> list[dict[str, Any]]:
             "mode": "markers",
             "name": "newest",
             "meta": {"role": "end"},
-            "x": [_x(last.t)],
+            "x": [moment_text(last.t)],
             "y": [round(last.value * scale, 6)],
             "marker": {
                 "color": COLOURS["line"],
@@ -216,7 +216,7 @@ def _end(series: Series, scale: float) -> list[dict[str, Any]]:
     ]
 
 
-def _layout(series: Series, scale: float) -> dict[str, Any]:
+def layout_of(series: Series, scale: float) -> dict[str, Any]:
     prefix = "$" if series.signal.unit.startswith("usd") else ""
     suffix = {"share": " %", "ms": " s"}.get(series.signal.unit, "")
     shapes: list[dict[str, Any]] = []
@@ -247,7 +247,7 @@ def _layout(series: Series, scale: float) -> dict[str, Any]:
             _label(
                 mark.kind,
                 _mark_text(mark.kind, text, left=left),
-                x=_x(mark.at),
+                x=moment_text(mark.at),
                 y=1,
                 yref="paper",
                 xanchor="right" if left else "left",
@@ -266,7 +266,7 @@ def _layout(series: Series, scale: float) -> dict[str, Any]:
         "dragmode": False,
         "xaxis": {
             "type": "date",
-            "range": [_x(series.start), _x(series.end)],
+            "range": [moment_text(series.start), moment_text(series.end)],
             "showgrid": False,
             "zeroline": False,
             "fixedrange": True,
@@ -311,8 +311,8 @@ def _mark_line(mark: ChartMark) -> dict[str, Any]:
         "yref": "paper",
         "y0": 0,
         "y1": 1,
-        "x0": _x(mark.at),
-        "x1": _x(mark.at),
+        "x0": moment_text(mark.at),
+        "x1": moment_text(mark.at),
         "line": {
             "color": COLOURS[mark.kind],
             "width": 1.25,

@@ -13,6 +13,7 @@ from rollout_console.web import (
     plans,
     readiness,
     rollouts,
+    signals,
     workflows,
 )
 
@@ -24,6 +25,9 @@ urlpatterns = [
     path("logout/", login.log_out, name="logout"),
     path("workflows/", workflows.workflows, name="workflows"),
     path("workflows/<str:slug>/", workflows.workflow, name="workflow"),
+    path("workflows/<str:slug>/signals/", signals.signal, name="signal"),
+    path("workflows/<str:slug>/signals/chart.json", signals.signal_chart, name="signal_chart"),
+    path("workflows/<str:slug>/failures/", signals.failures, name="failures"),
     path("rollouts/", rollouts.rollouts, name="rollouts"),
     path("rollouts/<str:slug>/", rollouts.rollout, name="rollout"),
     path("rollouts/<str:slug>/charts.json", rollouts.charts_json, name="charts"),

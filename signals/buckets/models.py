@@ -85,6 +85,13 @@ class Measures(BucketKey):
     actions_n = models.IntegerField(default=0, db_default=0)
     actions_done = models.IntegerField(default=0, db_default=0)
     actions_undone = models.IntegerField(default=0, db_default=0)
+    input_tokens_sq = models.FloatField(default=0.0, db_default=0.0)
+    output_tokens_sq = models.FloatField(default=0.0, db_default=0.0)
+    retries_sq = models.FloatField(default=0.0, db_default=0.0)
+    steps_n = models.IntegerField(default=0, db_default=0)
+    steps_sum = models.FloatField(default=0.0, db_default=0.0)
+    tool_calls_n = models.IntegerField(default=0, db_default=0)
+    tool_calls_sum = models.FloatField(default=0.0, db_default=0.0)
 
     class Meta:
         abstract = True
@@ -125,18 +132,26 @@ class MinuteBucket(Measures):
         return f"{self.minute} path {self.path_id} n {self.n}"
 
 
-class FailureLedger(BucketKey):
-    """Append-only, beside the arrival ledger: per drain, key and category the tasks that failed.
-
-    `subjects` are hashes of the distinct pseudonyms, at most a hundred a row.
-    """
+class SideLedger(BucketKey):
+    """Append-only, beside the arrival ledger: per drain and key, what one more value parts."""
 
     drain = models.BigIntegerField()
     arrived_at = models.DateTimeField()
     # History: charts read it, guards do not.
     backfill = models.BooleanField(default=False, db_default=False)
-    category = models.TextField()
     n = models.IntegerField()
+
+    class Meta:
+        abstract = True
+
+
+class FailureLedger(SideLedger):
+    """The tasks that failed, by category.
+
+    `subjects` are hashes of the distinct pseudonyms, at most a hundred a row.
+    """
+
+    category = models.TextField()
     subjects = ArrayField(models.BigIntegerField())
 
     class Meta:
@@ -148,6 +163,78 @@ class FailureLedger(BucketKey):
 
     def __str__(self) -> str:
         return f"{self.category} {self.n}"
+
+
+class RouteLedger(SideLedger):
+    """Tasks by the technical way they took, with latency and cost as in `Measures`."""
+
+    route = models.TextField()
+    n_error = models.IntegerField()
+    fallback_n = models.IntegerField()
+    latency_n = models.IntegerField()
+    latency_sum = models.FloatField()
+    latency_max = models.FloatField(null=True)
+    latency_zero = models.IntegerField()
+    latency_idx = ArrayField(models.IntegerField())
+    latency_cnt = ArrayField(models.IntegerField())
+    cost_n = models.IntegerField()
+    cost_sum = models.FloatField()
+    cost_sq = models.FloatField()
+
+    class Meta:
+        db_table = "route_ledger"
+        indexes = [
+            models.Index(name="route_path_arrival", fields=["path_id", "arrived_at"]),
+            models.Index(name="route_path_minute", fields=["path_id", "minute"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.route} {self.n}"
+
+
+class MeasureLedger(SideLedger):
+    """A team's own measures by name, which may be negative: moments, ends and histograms.
+
+    The histograms are those of `signals.buckets.keys`, the negative one of the magnitudes.
+    """
+
+    name = models.TextField()
+    total = models.FloatField()
+    squares = models.FloatField()
+    least = models.FloatField()
+    largest = models.FloatField()
+    zero = models.IntegerField()
+    idx = ArrayField(models.IntegerField())
+    cnt = ArrayField(models.IntegerField())
+    negative_idx = ArrayField(models.IntegerField())
+    negative_cnt = ArrayField(models.IntegerField())
+
+    class Meta:
+        db_table = "measure_ledger"
+        indexes = [
+            models.Index(name="measure_path_arrival", fields=["path_id", "name", "arrived_at"]),
+            models.Index(name="measure_path_minute", fields=["path_id", "name", "minute"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.n}"
+
+
+class MixLedger(SideLedger):
+    """Tasks by what their context says: a declared attribute and its value."""
+
+    attribute = models.TextField()
+    value = models.TextField()
+
+    class Meta:
+        db_table = "mix_ledger"
+        indexes = [
+            models.Index(name="mix_path_arrival", fields=["path_id", "arrived_at"]),
+            models.Index(name="mix_path_minute", fields=["path_id", "minute"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.attribute} {self.value} {self.n}"
 
 
 class RequestedReview(models.Model):

@@ -63,3 +63,15 @@ def arrived_in(spans: Sequence[Span], wanted: Sequence[Span]) -> list[list[Any]]
 def live_minutes(path_ids: Iterable[int], *, since: datetime, until: datetime) -> dict[str, Any]:
     """Return the parameters of `LIVE_MINUTES`: the minutes that begin in [since, until]."""
     return {"paths": list(path_ids), "since": since, "until": until}
+
+
+class Kind(NamedTuple):
+    """Which kind of case alone: codes of `signals.buckets.keys`, None for all."""
+
+    mode: int | None = None
+    input_condition: int | None = None
+    risk: int | None = None
+
+    def told(self) -> dict[str, int]:
+        """Return the columns that it sets."""
+        return {name: code for name, code in self._asdict().items() if code is not None}

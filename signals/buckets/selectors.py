@@ -17,6 +17,7 @@ from signals.buckets.scopes import (
     ARRIVED_IN,
     LIVE_MINUTES,
     SCOPE,
+    Kind,
     Scope,
     Span,
     arrived_in,
@@ -26,6 +27,7 @@ from signals.catalogue import STATES, Reach, Signal, signal_of
 from signals.stats.estimate import estimate, repeats
 
 TRAFFIC_WINDOW_S: Final = 300
+EVERY_KIND: Final = Kind()
 # Short charts read arrivals in 5-second blocks, longer ones the folds by event minute.
 LIVE_SPAN_S: Final = 1800
 _MINUTE_S: Final = 60
@@ -33,7 +35,7 @@ _TICK: Final = timedelta(microseconds=1)
 # A rate over less than this would be made of one batch.
 _LEAST_SPAN_S: Final = 5.0
 
-_MODES: Final = {
+MODES_OF_REACH: Final = {
     "normal": f" and l.mode = {MODE_NORMAL}",
     "fallback": f" and l.mode <> {MODE_NORMAL}",
 }
@@ -113,8 +115,8 @@ def span_measures(
     key = f"w.k, {SCOPE}"
     drawn = [span for span in wanted if histograms_of is None or span in histograms_of]
     arguments = arrived_in(wanted, wanted)
-    counts = _histograms(_IN_LEDGER, where, key, arrived_in(drawn, wanted)) if drawn else {}
-    found = _sums(_IN_LEDGER, where, key, arguments, counts, fields=fields)
+    counts = histograms_read(_IN_LEDGER, where, key, arrived_in(drawn, wanted)) if drawn else {}
+    found = sums_read(_IN_LEDGER, where, key, arguments, counts, fields=fields)
     for (place, *scope), measures in found.items():
         release_id, arm, segment_id, moved = scope
         result[wanted[place]][Scope(release_id, arm, segment_id, bool(moved))] = measures
@@ -183,6 +185,7 @@ def series_measures(
     by_event: bool = False,
     histograms: bool = True,
     fields: Collection[str] | None = None,
+    kind: Kind = EVERY_KIND,
 ) -> list[tuple[datetime, Measures]]:
     """Return measures by step in [start, end), steps without a run left out.
 
@@ -196,6 +199,7 @@ def series_measures(
         release_id: only this release's runs, None for any.
         reach: `normal` leaves out runs in a fallback mode, `fallback` all others.
         by_event: read minute buckets however short the span is.
+        kind: only these cases.
     """
     live = _is_live(start, end, by_event=by_event)
     step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=by_event)
@@ -217,9 +221,13 @@ def series_measures(
     if release_id is not None:
         where += " and l.release_id = %s"
         arguments.append(release_id)
-    where += _MODES.get(reach, "")
-    counts = _histograms(source, where, place, arguments) if histograms else {}
-    found = _sums(source, where, place, arguments, counts, fields=fields)
+    # A mode that is asked for is shown, whatever the signal leaves out elsewhere.
+    where += MODES_OF_REACH.get(reach, "") if kind.mode is None else ""
+    for column, code in kind.told().items():
+        where += f" and l.{column} = %s"
+        arguments.append(code)
+    counts = histograms_read(source, where, place, arguments) if histograms else {}
+    found = sums_read(source, where, place, arguments, counts, fields=fields)
     return [
         (datetime.fromtimestamp(step * step_s, tz=UTC), measures)
         for (step,), measures in sorted(found.items())
@@ -249,6 +257,7 @@ def signal_series(
     release_id: int | None = None,
     served_until: datetime | None = None,
     slow_ms: float | None = None,
+    kind: Kind = EVERY_KIND,
 ) -> list[Point]:
     """Return a signal's value and 95 % range by step; a step without data has no point.
 
@@ -292,6 +301,7 @@ def signal_series(
             by_event=known.by_event,
             histograms=known.reads_histogram,
             fields=known.fields,
+            kind=kind,
             **reading,
         )
         failures: dict[datetime, Counter[str]] = {}
@@ -344,7 +354,7 @@ def release_totals(
     where = "l.path_id = any(%s) and l.minute >= %s and l.minute < %s"
     key = "l.path_id, l.release_id"
     arguments: list[Any] = [list(path_ids), since, until]
-    found = _sums(source, where, key, arguments, _histograms(source, where, key, arguments))
+    found = sums_read(source, where, key, arguments, histograms_read(source, where, key, arguments))
     with connection.cursor() as cursor:
         cursor.execute(
             f"select {key}, min(l.minute), max(l.minute) from {source}"  # noqa: S608
@@ -438,7 +448,7 @@ def _between(
     ]
 
 
-def _histograms(
+def histograms_read(
     source: str, where: str, key: str, arguments: Sequence[Any]
 ) -> dict[tuple[int, ...], dict[int, int]]:
     """Return latencies' counts by bucket for each value of `key`; only values are parameters."""
@@ -458,7 +468,7 @@ def _histograms(
     return counts
 
 
-def _sums(
+def sums_read(
     source: str,
     where: str,
     key: str,

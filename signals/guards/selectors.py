@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from rollout_console.catalog.models import WorkflowPath
 from signals.catalogue import shown_at, signal_of
 from signals.format import limit_text, value_text
 from signals.guards.decide import (
@@ -95,6 +96,21 @@ class SignalCell:
 def verdict_rows(rollout_slugs: Iterable[str], now: datetime) -> list[VerdictRow]:
     """Return every current guard of these rollouts, criteria first, in the plan's order."""
     return [_verdict_row(guard, now) for guard in _guards(rollout_slugs)]
+
+
+def limit_drawn(path: WorkflowPath, signal: str) -> float | None:
+    """Return the limit that a chart draws: that of the newest guard on it, else the path's own."""
+    guard = (
+        Guard.objects.filter(
+            path=path, signal=signal, retired_at=None, compare=Compare.LIMIT, limit__isnull=False
+        )
+        .order_by("-armed", "-kind", "-pk")
+        .first()
+    )
+    if guard is not None:
+        return guard.limit
+    own = path.limits.get(signal)
+    return None if own is None else float(own)
 
 
 def signal_cells(rollout_slugs: Iterable[str], now: datetime) -> dict[str, list[SignalCell]]:

@@ -2,14 +2,9 @@
 
 from typing import Final
 
-from signals.buckets.keys import (
-    BLOCK_S,
-    BUCKET_KEY,
-    HISTOGRAM_PER_DOUBLING,
-    MODE_NORMAL,
-    SUBJECTS_MAX,
-)
+from signals.buckets.keys import BLOCK_S, BUCKET_KEY, MODE_NORMAL
 from signals.ingest.rows import COLUMNS, OUTCOMES
+from signals.ingest.side_sql import SIDES, bucket, histogram
 
 _columns: Final = ", ".join(COLUMNS)
 
@@ -44,12 +39,19 @@ _COUNTS: Final = {
     "cost_zero": "count(*) filter (where cost_usd = 0)",
     "input_tokens_n": "count(input_tokens)",
     "input_tokens_sum": "coalesce(sum(input_tokens), 0)",
+    "input_tokens_sq": "coalesce(sum(input_tokens::float8 * input_tokens), 0)",
     "output_tokens_n": "count(output_tokens)",
     "output_tokens_sum": "coalesce(sum(output_tokens), 0)",
+    "output_tokens_sq": "coalesce(sum(output_tokens::float8 * output_tokens), 0)",
     "context_tokens_n": "count(context_tokens)",
     "context_tokens_sum": "coalesce(sum(context_tokens), 0)",
     "retries_n": "count(retries)",
     "retries_sum": "coalesce(sum(retries), 0)",
+    "retries_sq": "coalesce(sum(retries::float8 * retries), 0)",
+    "steps_n": "count(steps)",
+    "steps_sum": "coalesce(sum(steps), 0)",
+    "tool_calls_n": "count(tool_calls)",
+    "tool_calls_sum": "coalesce(sum(tool_calls), 0)",
     "retrieved_n": "count(retrieved)",
     "retrieved_empty": "count(*) filter (where retrieved = 0)",
     "retrieval_score_n": "count(retrieval_score)",
@@ -60,28 +62,6 @@ _COUNTS: Final = {
     "confidence_sq": "coalesce(sum(confidence * confidence), 0)",
 }
 
-
-def _bucket(value: str) -> str:
-    """SQL for the histogram bucket of a positive value; see signals.buckets.keys.
-
-    ln(8)/ln(2) comes out a hair above 3, so a hair is taken off before rounding up.
-    """
-    return f"ceil(ln({value}) * {HISTOGRAM_PER_DOUBLING} / ln(2::float8) - 1e-9)::int - 1"
-
-
-def _histogram(name: str) -> str:
-    return f"""
-    left join lateral (
-        select array_agg(idx order by idx) as idx, array_agg(cnt order by idx) as cnt
-        from (select idx, count(*)::int as cnt from unnest(k.{name}_all) as idx group by idx) as q
-    ) as {name} on true"""  # noqa: S608  # of our own constants
-
-
-# Hashes, so that the pseudonyms stand in one place only; capped, so that a row stays small.
-SUBJECTS: Final = (
-    "coalesce((array_agg(distinct hashtextextended(subject, 0))"
-    f" filter (where subject is not null))[1:{SUBJECTS_MAX}], '{{}}')"
-)
 
 _key: Final = ", ".join(BUCKET_KEY)
 _kept_key: Final = ", ".join(f"k.{name}" for name in BUCKET_KEY)
@@ -102,23 +82,24 @@ def _keep(*, backfill: bool) -> str:
     if backfill:
         by_block, newest = "block, ", "max(occurred_at) as newest_at,"
         block, arrived_at = "k.block", "k.newest_at"
+    sides = ", ".join(side.append(backfill=backfill) for side in SIDES)
     return f"""
 with fresh as (
     insert into run ({_columns})
     select {_columns} from run_staging order by occurred_at, workflow_id, id_hash
     on conflict do nothing
-    returning id_hash, failure_category, subject,
-        drain, date_bin('1 minute', occurred_at, 'epoch'::timestamptz) as minute,
+    returning id_hash, failure_category, subject, route, measures, context, drain,
+        date_bin('1 minute', occurred_at, 'epoch'::timestamptz) as minute,
         workflow_id, path_id, segment_id, release_id, arm, mode, input_condition, risk,
         outcome, critical, review_requested, quality_passed, quality_score, latency_ms, cost_usd,
-        input_tokens, output_tokens, context_tokens, retries, retrieved, retrieval_score,
-        confidence, drill is null as counts,
+        input_tokens, output_tokens, context_tokens, retries, steps, tool_calls, retrieved,
+        retrieval_score, confidence, drill is null as counts,
         occurred_at, floor(extract(epoch from occurred_at) / {BLOCK_S})::bigint as block
 ), k as (
     select drain, {by_block}{_key}, {newest}
         {_counted},
-        array_agg({_bucket("latency_ms")}) filter (where latency_ms > 0) as latency_all,
-        array_agg({_bucket("cost_usd")}) filter (where cost_usd > 0) as cost_all
+        array_agg({bucket("latency_ms")}) filter (where latency_ms > 0) as latency_all,
+        array_agg({bucket("cost_usd")}) filter (where cost_usd > 0) as cost_all
     from fresh where counts
     group by drain, {by_block}{_key}
 ), appended as (
@@ -131,19 +112,9 @@ with fresh as (
         coalesce(latency.idx, '{{}}'), coalesce(latency.cnt, '{{}}'),
         coalesce(cost.idx, '{{}}'), coalesce(cost.cnt, '{{}}')
     from k join ingest_batch as b on b.seq = k.drain
-    {_histogram("latency")}
-    {_histogram("cost")}
-), failed as (
-    insert into failure_ledger (drain, arrived_at, backfill, {_key}, category, n, subjects)
-    select k.drain, {arrived_at}, {str(backfill).lower()}, {_kept_key}, k.failure_category, k.n,
-        k.subjects
-    from (
-        select drain, {by_block}{_key}, failure_category, {newest} count(*) as n,
-            {SUBJECTS} as subjects
-        from fresh where counts and failure_category is not null
-        group by drain, {by_block}{_key}, failure_category
-    ) as k join ingest_batch as b on b.seq = k.drain
-), asked as (
+    {histogram("latency")}
+    {histogram("cost")}
+), {sides}, asked as (
     insert into requested_review (
         workflow_id, run_hash, asked_at, path_id, segment_id, release_id, arm, mode, opened_drain
     )

@@ -3,8 +3,8 @@
 from typing import Final
 
 from signals.buckets.keys import BLOCK_S, BUCKET_KEY, COUNTS, HISTOGRAMS, SUMS
-from signals.ingest.drain_sql import SUBJECTS
 from signals.ingest.observations import COLUMNS, KINDS, NEGATIVE, VALUES, VERDICTS
+from signals.ingest.side_sql import SUBJECTS
 
 _columns: Final = ", ".join(COLUMNS)
 _key: Final = ", ".join(BUCKET_KEY)

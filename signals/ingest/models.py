@@ -115,6 +115,8 @@ class Run(models.Model):
     drill = models.TextField(null=True)
     attributes = models.JSONField(null=True)
     measures = models.JSONField(null=True)
+    # The declared attributes of its context, as text; who it was stays out.
+    context = models.JSONField(null=True)
 
     class Meta:
         db_table = "run"

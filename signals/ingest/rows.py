@@ -67,6 +67,7 @@ COLUMNS: Final = (
     "drill",
     "attributes",
     "measures",
+    "context",
 )
 
 # Positive values below this count as 0: their square would not be a number any more.
@@ -117,8 +118,10 @@ def run_line(run: Run, *, drain: int, names: Names, unknown_segments: dict[str, 
     head = names.heads.get(key)
     if head is None:
         head = names.heads[key] = _head(run, names)
-    segment_id = 0
-    if run.segment is not None or run.context:
+    segment_id, context = 0, ""
+    if run.context:
+        segment_id, context = names.rules[names.paths[key[:2]].workflow_id].read(context_of(run))
+    if run.segment is not None:
         segment_id = _segment_id(run, names, unknown_segments)
     quality = run.quality
     score = passed = None
@@ -145,11 +148,11 @@ def run_line(run: Run, *, drain: int, names: Names, unknown_segments: dict[str, 
         f"\t{run.failure_category or ''}\t{run.route or ''}\t{run.client or ''}"
         f"\t{run.subject or ''}\t{run.trace_id or ''}\t{run.drill or ''}"
         f"\t{_encode(run.attributes).decode() if run.attributes else ''}"
-        f"\t{_encode(run.measures).decode() if run.measures else ''}"
+        f"\t{_encode(run.measures).decode() if run.measures else ''}\t{context}"
     )
     # Hardly any run holds a character that COPY reads as its own; one look tells.
     if "\\" in line or "\n" in line or "\r" in line or line.count("\t") != _TABS:
-        return _escaped(run, line)
+        return _escaped(run, line, context)
     return line
 
 
@@ -182,16 +185,15 @@ def _head(run: Run, names: Names) -> str:
 
 
 def _segment_id(run: Run, names: Names, unknown_segments: dict[str, int]) -> int:
+    assert run.segment is not None
     workflow_id = names.paths[run.workflow, run.path].workflow_id
-    if run.segment is None:
-        return names.rules[workflow_id].segment_of(context_of(run))
     segment_id = names.segments.get((workflow_id, run.segment), 0)
     if segment_id == 0:
         unknown_segments[run.segment] = unknown_segments.get(run.segment, 0) + 1
     return segment_id
 
 
-def _escaped(run: Run, line: str) -> str:
+def _escaped(run: Run, line: str, context: str) -> str:
     """Return the line with its free texts escaped."""
     texts = (
         run.failure_category,
@@ -202,6 +204,7 @@ def _escaped(run: Run, line: str) -> str:
         run.drill,
         _encode(run.attributes).decode() if run.attributes else "",
         _encode(run.measures).decode() if run.measures else "",
+        context,
     )
     before_id = line[: line.index(id_hash(run.id))]
     after_id = line[len(before_id) + 32 + 1 + len(run.id) :]

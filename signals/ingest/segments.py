@@ -11,6 +11,13 @@ from openfeature.evaluation_context import EvaluationContext
 # How many different contexts one workflow's rules remember the answer to.
 REMEMBERED: Final = 20_000
 
+# What a workflow's exposed mix is told by, beside what its rules name: the contract's context
+# keys, but for those that say who it is.
+STANDARD_ATTRIBUTES: Final = frozenset({"team", "customer_segment", "account_group", "role"})
+IDENTITIES: Final = frozenset({"targetingKey", "account"})
+ATTRIBUTES_MAX: Final = 10
+ATTRIBUTE_LENGTH: Final = 80
+
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _encode: Final = msgspec.json.Encoder(order="sorted").encode
 
@@ -20,27 +27,51 @@ class SegmentRules:
     """The segments of a workflow, first match first; JSONLogic as exposure evaluates it.
 
     Most of a context (who it is) matters to no rule, so answers are remembered by the members
-    that the rules do name.
+    that the rules do name, and whole contexts too: the same people come again.
     """
 
     rules: list[tuple[int, Any]]
     _names: frozenset[str] | None = field(init=False)
+    _declared: tuple[str, ...] = field(init=False)
     _remembered: dict[bytes, int] = field(init=False, default_factory=dict)
+    _read: dict[bytes, tuple[int, str]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._names = _names_read(rule for _, rule in self.rules)
+        self._declared = declared_attributes(self._names or ())
 
-    def segment_of(self, context: bytes) -> int:
-        """Return the id of the first segment whose rule holds, 0 if none does.
+    def read(self, context: bytes) -> tuple[int, str]:
+        """Return the segment of a context and its declared attributes.
+
+        The segment is the id of the first one whose rule holds, 0 if none does; the attributes
+        are JSON text of an object of texts, empty for none.
 
         Args:
             context: JSON text of an object, or empty.
         """
-        if not context or not self.rules:
-            return 0
+        found = self._read.get(context)
+        if found is None:
+            if len(self._read) >= REMEMBERED:
+                self._read.clear()
+            found = self._read[context] = self._fresh(context)
+        return found
+
+    def _fresh(self, context: bytes) -> tuple[int, str]:
+        if not context:
+            return 0, ""
         try:
             members = _decode(context)
         except (msgspec.DecodeError, RecursionError):
+            return 0, ""
+        told = {
+            name: text
+            for name in self._declared
+            if (text := attribute_text(members.get(name))) is not None
+        }
+        return self._segment(members), _encode(told).decode() if told else ""
+
+    def _segment(self, members: dict[str, Any]) -> int:
+        if not self.rules:
             return 0
         if self._names is None:
             return self._first(members)
@@ -63,6 +94,23 @@ class SegmentRules:
             if _holds(rule, context):
                 return segment_id
         return 0
+
+
+def declared_attributes(named: Iterable[str]) -> tuple[str, ...]:
+    """Return the attributes kept of a context, where a workflow's rules read those `named`."""
+    own = sorted(set(named) - STANDARD_ATTRIBUTES - IDENTITIES)
+    return (*sorted(STANDARD_ATTRIBUTES), *own)[:ATTRIBUTES_MAX]
+
+
+def attribute_text(value: Any) -> str | None:
+    """Return an attribute as kept, None where it is no text, number, truth or holds a NUL."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return f"{value:.15g}"
+    if not isinstance(value, str) or value == "" or "\0" in value:
+        return None
+    return value[:ATTRIBUTE_LENGTH]
 
 
 def _holds(rule: Any, context: EvaluationContext) -> bool:

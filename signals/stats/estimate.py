@@ -55,7 +55,7 @@ def estimate(
         # A rare event that is told of later is one, without a task beside it.
         told = signal.source == "count" and total > 0
         return Estimate(total, total, total, 0) if told else None
-    squares: float | None = getattr(measures, signal.squares_of) if signal.squares_of else None
+    squares = _squares(signal, measures, n=n, total=total)
     match signal.source:
         case "share":
             # Labels of earlier tasks arrive too, so a short window may hold more of them.
@@ -92,6 +92,14 @@ def estimate(
             return _with(total * scale, Interval(counted.low * scale, counted.high * scale), n)
         case _:
             return None
+
+
+def _squares(signal: Signal, measures: Measures, *, n: int, total: float) -> float | None:
+    """Return the sum of squares, None where it is not kept or was not yet when they arrived."""
+    if not signal.squares_of:
+        return None
+    squares: float = getattr(measures, signal.squares_of)
+    return squares if squares >= total * total / n * (1 - 1e-9) else None
 
 
 def repeats(categories: Mapping[str, int], *, n: int) -> Estimate | None:

@@ -73,6 +73,11 @@ def rate(value: float) -> str:
 
 
 @register.filter
+def number(value: int) -> str:
+    return f"{value:,}"
+
+
+@register.filter
 def duration(seconds: float) -> str:
     return words.duration_text(seconds)
 

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("buckets", "0004_failure_backfill"),
+        ("buckets", "0005_sides"),
     ]
 
     operations = [
