@@ -24,6 +24,7 @@ Source = Literal[
     "per_task",
     "hourly",
     "age",
+    "assignment",
 ]
 # Whose runs a signal reads, of those on the candidate's arm: `normal` its release in mode normal,
 # `release` its release in any mode, `arm` whatever its people were served, `fallback` only what
@@ -442,11 +443,14 @@ _ALL: Final = (
     Signal(
         "assignment_mismatch",
         "Assignment",
-        "Tasks served by the wrong release",
-        "{} of tasks were served by the wrong release",
+        "Assignment: the candidate's share against the plan",
+        "the candidate's share differs from the plan by {}",
         "rate",
         "share",
         "lower",
+        source="assignment",
+        reach="arm",
+        counted="people",
     ),
 )
 

@@ -8,6 +8,7 @@ from rollout_console.api import (
     docs,
     expansions,
     exposure,
+    health,
     plans,
     reads,
     series,
@@ -55,6 +56,7 @@ urlpatterns = [
         plans.PlanChangeDecisionView.as_view(),
         name="plan_change_decision",
     ),
+    path("v1/workflows/<str:workflow>/health", health.HealthView.as_view(), name="health"),
     path(
         "v1/workflows/<str:workflow>/segments/match",
         plans.SegmentMatchView.as_view(),

@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "approvals.authority",
     "signals.ingest",
     "signals.buckets",
+    "signals.health",
     "signals.guards",
     "signals.alerts",
     "rollout_console.rollouts",

@@ -113,15 +113,14 @@ class AssignmentEpoch(models.Model):
     peak_log_e = models.FloatField(default=0)
 
     class Meta:
+        db_table = "assignment_epoch"
         constraints = [
             UniqueConstraint(
                 name="epoch_open_once",
                 fields=["path", "segment"],
                 condition=Q(ended_at=None),
             ),
-            CheckConstraint(
-                name="epoch_share_inside", condition=Q(share__gt=0) & Q(share__lt=1)
-            ),
+            CheckConstraint(name="epoch_share_inside", condition=Q(share__gt=0) & Q(share__lt=1)),
         ]
         indexes = [models.Index(name="epoch_by_path", fields=["path", "started_at"])]
 

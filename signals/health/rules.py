@@ -28,7 +28,9 @@ LATE_S: Final = 3600.0
 # Reused ids: so many in one look, and such a part of its tasks.
 REUSED_LEAST: Final = 3
 REUSED_SHARE: Final = 0.01
-# What happened and does not go on is over after this time.
+# What happens is over when it has not happened for this time; others when they are not so any
+# more.
+HAPPENING: Final = frozenset({"ids_reused"})
 QUIET: Final = timedelta(seconds=900)
 
 _QUALITY: Final = frozenset({"quality_n", "score_n"})
@@ -52,11 +54,7 @@ class FeedState:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem seen at a look. `count` is how much of it came since the look before.
-
-    One that `happens` is over when it has not happened for a while, any other when it is not so
-    any more.
-    """
+    """A problem seen at a look. `count` is how much of it came since the look before."""
 
     kind: str
     path_id: int
@@ -65,7 +63,6 @@ class Finding:
     source: str = ""
     example: str = ""
     count: int = 0
-    happens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +105,13 @@ def feed_findings(
             )
         )
     if reads_labels and not silent and _unlabelled(whole, now):
-        since = (
-            f"since {_clock(whole.label_at)}" if whole.label_at is not None else "at all"
-        )
+        since = f"since {_clock(whole.label_at)}" if whole.label_at is not None else "at all"
         found.append(
             Finding(
                 "labels_missing",
                 path_id,
                 f"No quality label of “{path}” has come {since}, while"
                 f" {whole.n_unlabelled:,} tasks did.",
-                count=0,
             )
         )
     for source, feed in sorted(by_source.items()):
@@ -162,7 +156,6 @@ def reuse_finding(
         source=source,
         example=example,
         count=reused,
-        happens=True,
     )
 
 

@@ -22,4 +22,5 @@ def drain_open(count: int, *, now: datetime) -> int:
         state=BatchState.DRAINED,
         drained_at=now,
         duplicates=0,
+        health_due=True,
     ).seq

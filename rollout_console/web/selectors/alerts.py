@@ -1,6 +1,6 @@
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from approvals.authority.matrix import Verb
 from approvals.authority.principals import Principal, who_can
@@ -10,7 +10,7 @@ from rollout_console.rollouts.states import EXPOSING, RolloutState
 from rollout_console.web.actions import LOOKS, Button
 from rollout_console.web.selectors.rollouts import AlertRow, alert_row
 from rollout_console.web.selectors.shell import readable_ids
-from rollout_console.web.words import VERDICTS, Shown, duration_text
+from rollout_console.web.words import PROBLEMS, VERDICTS, Shown, duration_text
 from signals.alerts.models import Alert, AlertState
 from signals.catalogue import signal_of
 from signals.format import limit_text, range_text, value_text
@@ -25,6 +25,10 @@ _KIND_WORDS: Final = {
     "contain_after_hold": "The plan does it by itself when nobody decides in time.",
     "contain": "The plan does it by itself, at once.",
 }
+_PROBLEM_WORDS: Final = (
+    "What watches here is blind until this is over: find out what is wrong with the reports."
+    " Nothing happens by itself."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class AlertView:
 
 def alert_list(*, principal: Principal, state: str, now: datetime) -> list[ListedAlert]:
     """Return readable alerts, the open ones first, then by age; `state` is "open" or "all"."""
-    alerts = Alert.objects.select_related("guard__path", "owner", "workflow")
+    alerts = Alert.objects.select_related("guard__path", "problem__path", "owner", "workflow")
     ids = readable_ids(principal)
     if ids is not None:
         alerts = alerts.filter(workflow__in=ids)
@@ -72,7 +76,7 @@ def alert_list(*, principal: Principal, state: str, now: datetime) -> list[Liste
             row=alert_row(alert, now=now),
             rollout=alert.rollout,
             workflow=alert.workflow.name,
-            title=signal_of(alert.guard.signal).title,
+            title=_title(alert),
         )
         for alert in alerts.order_by("-pk")[:LIST_MAX]
     ]
@@ -85,7 +89,8 @@ def alert_view(*, alert_id: int, principal: Principal, now: datetime) -> AlertVi
         NotFound: there is none, or its workflow is not theirs to read.
     """
     alerts = Alert.objects.select_related(
-        "guard__path", "guard__verdict", "owner", "workflow__owner", "workflow__deputy"
+        *("guard__path", "guard__verdict", "problem__path"),
+        *("owner", "workflow__owner", "workflow__deputy"),
     )
     ids = readable_ids(principal)
     if ids is not None:
@@ -96,9 +101,10 @@ def alert_view(*, alert_id: int, principal: Principal, now: datetime) -> AlertVi
     rollout = Rollout.objects.select_related("candidate", "stable", "workflow").get(
         slug=alert.rollout
     )
-    signal = signal_of(alert.guard.signal)
-    verdict: Verdict | None = getattr(alert.guard, "verdict", None)
-    response: dict[str, Any] = alert.guard.response or {}
+    guard = alert.guard
+    signal = signal_of("" if guard is None else guard.signal)
+    verdict: Verdict | None = getattr(guard, "verdict", None)
+    response = alert.response
     action = str(response.get("action", ""))
     verbs = {
         "ack": Verb.ALERT_ACKNOWLEDGE,
@@ -112,22 +118,30 @@ def alert_view(*, alert_id: int, principal: Principal, now: datetime) -> AlertVi
         row=alert_row(alert, now=now),
         alert=alert,
         rollout=rollout,
-        title=f"{signal.title}: {alert.guard.path.name}",
+        title=f"{_title(alert)}: {alert.path.name}",
         value=value_text(signal, alert.value),
         range=range_text(signal, alert.low, alert.high),
-        limit=limit_text(signal, limit_of(alert.guard)),
-        window=duration_text(alert.guard.window_s),
+        limit="" if guard is None else limit_text(signal, limit_of(guard)),
+        window="" if guard is None else duration_text(guard.window_s),
         verdict=VERDICTS[verdict.verdict] if verdict else None,
         verdict_word=verdict.verdict if verdict else "",
         verdict_sentence=verdict.sentence if verdict else "",
         suggested=LOOKS[action].name if action in LOOKS else "",
         buttons=_buttons(rollout, action, principal),
-        suggestion=_KIND_WORDS.get(str(response.get("kind", "alert")), ""),
+        suggestion=_KIND_WORDS.get(str(response.get("kind", "alert")), "")
+        if guard is not None
+        else _PROBLEM_WORDS,
         exposing=RolloutState(rollout.state) in EXPOSING,
         may=may,
         who=[] if all(may.values()) else who_can(Verb.ALERT_RESOLVE, alert.workflow),
         hold_max_s=2 * alert.workflow.hold_s,
     )
+
+
+def _title(alert: Alert) -> str:
+    if alert.problem is not None:
+        return PROBLEMS[alert.problem.kind]
+    return signal_of(alert.about_guard.signal).title
 
 
 def _buttons(rollout: Rollout, suggested: str, principal: Principal) -> list[Button]:

@@ -92,7 +92,7 @@ def chart_plans(
         chosen = signals or [*BASE_SIGNALS, *watched]
         for slug in list(dict.fromkeys(chosen))[:CHARTS_MAX]:
             known = signal_of(slug)
-            if not known.collected or known.source == "age":
+            if not known.collected:
                 continue
             limits = [
                 (compare == "hard_cap", kind != "trigger", limit)

@@ -10,6 +10,7 @@ from rollout_console.catalog.models import Release, Workflow, WorkflowPath
 from rollout_console.core.errors import NotFound
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import IN_FORCE, RolloutState
+from rollout_console.web.selectors.health import HealthView, health_view
 from rollout_console.web.selectors.shell import readable_ids, readable_workflows
 from rollout_console.web.words import STATES, Shown
 from signals.buckets.measures import Measures
@@ -83,6 +84,7 @@ class WorkflowView:
     span: str
     paths: list[PathTable]
     rollouts: list[tuple[str, str, Shown]]
+    health: HealthView
     read_at: datetime
 
 
@@ -149,6 +151,7 @@ def workflow_view(slug: str, *, span: str, principal: Principal, now: datetime) 
             (rollout.slug, rollout.candidate.version, STATES[RolloutState(rollout.state)])
             for rollout in workflow.rollouts.select_related("candidate").order_by("-pk")[:20]
         ],
+        health=health_view(workflow_id=workflow.pk, now=now),
         read_at=now,
     )
 
