@@ -93,6 +93,7 @@ class Cockpit:
     rollout: Rollout
     plan_number: int
     rungs: list[Rung]
+    verdicts: list[VerdictRow]
     criteria: list[GuardRow]
     triggers: list[GuardRow]
     problems: list[ShownProblem]
@@ -135,6 +136,7 @@ def cockpit(rollout: Rollout, *, principal: Principal, now: datetime) -> Cockpit
         rollout=rollout,
         plan_number=rollout.plan.number,
         rungs=_rungs(rollout, criteria, now),
+        verdicts=verdicts,
         criteria=criteria,
         triggers=[_guard(verdict) for verdict in verdicts if verdict.kind == "trigger"],
         problems=problems_shown(workflow_id=rollout.workflow_id, rollout=rollout.slug),
