@@ -6,8 +6,10 @@ from math import ceil, log2
 from typing import Any
 
 from rollout_console.catalog.models import WorkflowPath
+from signals.buckets.event_time import floor
+from signals.buckets.folds import COARSE_S
 from signals.buckets.keys import ARM_CANDIDATE, BLOCK_S
-from signals.buckets.models import ArrivalLedger, Measures, MinuteBucket
+from signals.buckets.models import ArrivalLedger, Measures, MinuteBucket, StaleBucket
 
 
 def bucket_of(value: float) -> int:
@@ -60,7 +62,7 @@ def bucket(
     costs: Sequence[float] = (),
     **measures: Any,
 ) -> MinuteBucket:
-    """Add one minute bucket."""
+    """Add one minute bucket, which the longer ones do not hold yet."""
     row = MinuteBucket(
         **_values(path, passed, failed, latencies, costs, measures),
         minute=minute.astimezone(UTC),
@@ -70,6 +72,13 @@ def bucket(
         mode=mode,
     )
     row.save(force_insert=True)
+    for length_s in COARSE_S:
+        StaleBucket.objects.get_or_create(
+            length_s=length_s,
+            path_id=path.pk,
+            minute=floor(row.minute, length_s),
+            defaults={"since": row.minute},
+        )
     return row
 
 

@@ -13,7 +13,8 @@ from rollout_console.containment.clock import clocks_run
 from rollout_console.containment.health import signals_watch
 from rollout_console.core.heartbeats import heartbeat_record
 from signals.alerts.services import alerts_half_time, guards_watch
-from signals.buckets.services import buckets_fold
+from signals.buckets.services import buckets_fold, stale_fold
+from signals.guards.retention import storage_keep
 from signals.ingest.labels import observations_attribute
 from signals.ingest.services import batches_drain
 
@@ -42,6 +43,8 @@ def work_once(*, name: str, periodic: bool) -> int:
     _step(buckets_fold)
     if periodic:
         _step(signals_watch)
+        _step(stale_fold)
+        _step(storage_keep)
         for step in later_steps():
             _step(step)
         heartbeat_record(name=name, now=timezone.now())

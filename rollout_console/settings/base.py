@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 from rollout_console.services import attach, roles
 from rollout_console.settings.logs import logging_config
@@ -43,6 +44,7 @@ INSTALLED_APPS = [
     "signals.ingest",
     "signals.buckets",
     "signals.health",
+    "signals.points",
     "signals.guards",
     "signals.alerts",
     "rollout_console.rollouts",
@@ -241,6 +243,21 @@ CELERY_REDBEAT_LOCK_TIMEOUT = 10
 # --- Ingest: packed bytes of accepted runs that may wait to be drained; beyond it, 429 ---
 
 INGEST_BACKLOG_BYTES = env.int("INGEST_BACKLOG_BYTES", default=1_073_741_824)
+
+# --- Retention, in days; docs/storage.md says what goes with what ---
+
+
+def _days(name: str, *, default: int, least: int) -> int:
+    days = env.int(name, default=default)
+    if days < least:
+        raise ImproperlyConfigured(f"{name} is at least {least} days; it is {days}.")
+    return days
+
+
+# Live runs are up to seven days old and labels come up to eight days after them.
+RUN_DAYS_KEPT = _days("RUN_DAYS_KEPT", default=30, least=9)
+MINUTE_DAYS_KEPT = _days("MINUTE_DAYS_KEPT", default=40, least=9)
+LEDGER_DAYS_KEPT = _days("LEDGER_DAYS_KEPT", default=400, least=MINUTE_DAYS_KEPT)
 
 # --- Expansions: how long a request can be approved and started, in seconds ---
 

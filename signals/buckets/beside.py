@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from django.db import connection
 
+from signals.buckets.event_time import event_rows
+from signals.buckets.folds import FAILURES, MINUTE_S
 from signals.buckets.keys import BLOCK_S
 from signals.buckets.scopes import ARRIVED_IN, SCOPE, Scope, Span, arrived_in
 
@@ -70,19 +72,22 @@ def step_failures(
         release_id: only this release's tasks, None for any.
     """
     segments = None if segment_ids is None else list(segment_ids)
-    column, block_s = ("l.arrived_at", BLOCK_S) if live else ("l.minute", 60)
+    if live:
+        source, moment, block_s = "failure_ledger l", "l.arrived_at", BLOCK_S
+        where = "l.path_id = %s and l.arrived_at >= %s and l.arrived_at < %s"
+        found_by: list[Any] = [path_id, start, end]
+    else:
+        source, found_by = event_rows(
+            FAILURES, path_ids=[path_id], start=start, end=end, step_s=step_s
+        )
+        moment, block_s, where = "l.minute", MINUTE_S, "true"
     with connection.cursor() as cursor:
         cursor.execute(
-            f"select floor(extract(epoch from {column}) / {block_s})::bigint * {block_s} / %s,"  # noqa: S608
-            " l.category,"
-            f" sum(l.n)::bigint from failure_ledger l where l.path_id = %s and {column} >= %s"
-            f" and {column} < %s and l.arm = any(%s)"
+            f"select floor(extract(epoch from {moment}) / {block_s})::bigint * {block_s} / %s,"  # noqa: S608
+            f" l.category, sum(l.n)::bigint from {source} where {where} and l.arm = any(%s)"
             " and (%s::int[] is null or l.segment_id = any(%s))"
             " and (%s::int is null or l.release_id = %s) group by 1, 2",
-            [
-                *(step_s, path_id, start, end, list(arms)),
-                *(segments, segments, release_id, release_id),
-            ],
+            [step_s, *found_by, list(arms), segments, segments, release_id, release_id],
         )
         rows = cursor.fetchall()
     found: dict[datetime, Counter[str]] = {}

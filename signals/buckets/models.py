@@ -1,4 +1,5 @@
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q, UniqueConstraint
 
@@ -97,15 +98,24 @@ class Measures(BucketKey):
         abstract = True
 
 
-class ArrivalLedger(Measures):
-    """Append-only evidence: per drained batch and key, what its new runs add."""
+class Arrived(models.Model):
+    """Which drain brought a row of a ledger, and when that arrived."""
 
-    # The batch's seq, and the 5-second block in which the batch was received.
+    # The batch's seq.
     drain = models.BigIntegerField()
-    block = models.BigIntegerField()
     arrived_at = models.DateTimeField()
     # Recorded history, whose arrival is its event; charts read it, guards and traffic do not.
     backfill = models.BooleanField(default=False, db_default=False)
+
+    class Meta:
+        abstract = True
+
+
+class ArrivalLedger(Measures, Arrived):
+    """Append-only evidence: per drained batch and key, what its new runs add."""
+
+    # The 5-second block in which it arrived.
+    block = models.BigIntegerField()
 
     class Meta:
         db_table = "arrival_ledger"
@@ -114,6 +124,8 @@ class ArrivalLedger(Measures):
                 name="ledger_path_kind_arrival", fields=["path_id", "backfill", "arrived_at"]
             ),
             models.Index(name="ledger_drain", fields=["drain"]),
+            # Small, and enough to find an hour's rows, which were appended together.
+            BrinIndex(name="ledger_minute", fields=["minute"], autosummarize=True),
         ]
 
     def __str__(self) -> str:
@@ -132,20 +144,40 @@ class MinuteBucket(Measures):
         return f"{self.minute} path {self.path_id} n {self.n}"
 
 
-class SideLedger(BucketKey):
-    """Append-only, beside the arrival ledger: per drain and key, what one more value parts."""
+class FiveMinuteBucket(Measures):
+    """A fold of five minute buckets, labelled by the first."""
 
-    drain = models.BigIntegerField()
-    arrived_at = models.DateTimeField()
-    # History: charts read it, guards do not.
-    backfill = models.BooleanField(default=False, db_default=False)
+    class Meta:
+        db_table = "five_minute_bucket"
+        constraints = [UniqueConstraint(name="five_minutes_once", fields=list(BUCKET_KEY))]
+        indexes = [models.Index(name="five_minutes_path", fields=["path_id", "minute"])]
+
+    def __str__(self) -> str:
+        return f"{self.minute} path {self.path_id} n {self.n}"
+
+
+class HourBucket(Measures):
+    """A fold of an hour's minute buckets, labelled by the first."""
+
+    class Meta:
+        db_table = "hour_bucket"
+        constraints = [UniqueConstraint(name="hour_once", fields=list(BUCKET_KEY))]
+        indexes = [models.Index(name="hour_path", fields=["path_id", "minute"])]
+
+    def __str__(self) -> str:
+        return f"{self.minute} path {self.path_id} n {self.n}"
+
+
+class SideMeasures(BucketKey):
+    """What stands beside the arrival ledger: its key parted by one value more."""
+
     n = models.IntegerField()
 
     class Meta:
         abstract = True
 
 
-class FailureLedger(SideLedger):
+class Failures(SideMeasures):
     """The tasks that failed, by category.
 
     `subjects` are hashes of the distinct pseudonyms, at most a hundred a row.
@@ -155,17 +187,23 @@ class FailureLedger(SideLedger):
     subjects = ArrayField(models.BigIntegerField())
 
     class Meta:
+        abstract = True
+
+
+class FailureLedger(Failures, Arrived):
+    class Meta:
         db_table = "failure_ledger"
         indexes = [
             models.Index(name="failure_path_arrival", fields=["path_id", "arrived_at"]),
             models.Index(name="failure_path_minute", fields=["path_id", "minute"]),
+            models.Index(name="failure_drain", fields=["drain"]),
         ]
 
     def __str__(self) -> str:
         return f"{self.category} {self.n}"
 
 
-class RouteLedger(SideLedger):
+class Routes(SideMeasures):
     """Tasks by the technical way they took, with latency and cost as in `Measures`."""
 
     route = models.TextField()
@@ -182,17 +220,23 @@ class RouteLedger(SideLedger):
     cost_sq = models.FloatField()
 
     class Meta:
+        abstract = True
+
+
+class RouteLedger(Routes, Arrived):
+    class Meta:
         db_table = "route_ledger"
         indexes = [
             models.Index(name="route_path_arrival", fields=["path_id", "arrived_at"]),
             models.Index(name="route_path_minute", fields=["path_id", "minute"]),
+            models.Index(name="route_drain", fields=["drain"]),
         ]
 
     def __str__(self) -> str:
         return f"{self.route} {self.n}"
 
 
-class MeasureLedger(SideLedger):
+class OwnMeasures(SideMeasures):
     """A team's own measures by name, which may be negative: moments, ends and histograms.
 
     The histograms are those of `signals.buckets.keys`, the negative one of the magnitudes.
@@ -210,31 +254,175 @@ class MeasureLedger(SideLedger):
     negative_cnt = ArrayField(models.IntegerField())
 
     class Meta:
+        abstract = True
+
+
+class MeasureLedger(OwnMeasures, Arrived):
+    class Meta:
         db_table = "measure_ledger"
         indexes = [
             models.Index(name="measure_path_arrival", fields=["path_id", "name", "arrived_at"]),
             models.Index(name="measure_path_minute", fields=["path_id", "name", "minute"]),
+            models.Index(name="measure_drain", fields=["drain"]),
         ]
 
     def __str__(self) -> str:
         return f"{self.name} {self.n}"
 
 
-class MixLedger(SideLedger):
+class Mix(SideMeasures):
     """Tasks by what their context says: a declared attribute and its value."""
 
     attribute = models.TextField()
     value = models.TextField()
 
     class Meta:
+        abstract = True
+
+
+class MixLedger(Mix, Arrived):
+    class Meta:
         db_table = "mix_ledger"
         indexes = [
             models.Index(name="mix_path_arrival", fields=["path_id", "arrived_at"]),
             models.Index(name="mix_path_minute", fields=["path_id", "minute"]),
+            models.Index(name="mix_drain", fields=["drain"]),
         ]
 
     def __str__(self) -> str:
         return f"{self.attribute} {self.value} {self.n}"
+
+
+class FailureMinute(Failures):
+    class Meta:
+        db_table = "failure_minute"
+        constraints = [
+            UniqueConstraint(name="failure_minute_once", fields=[*BUCKET_KEY, "category"])
+        ]
+        indexes = [models.Index(name="failure_minute_path", fields=["path_id", "minute"])]
+
+    def __str__(self) -> str:
+        return f"{self.minute} path {self.path_id} n {self.n}"
+
+
+class FailureHour(Failures):
+    class Meta:
+        db_table = "failure_hour"
+        constraints = [UniqueConstraint(name="failure_hour_once", fields=[*BUCKET_KEY, "category"])]
+        indexes = [models.Index(name="failure_hour_path", fields=["path_id", "minute"])]
+
+    def __str__(self) -> str:
+        return f"{self.minute} path {self.path_id} n {self.n}"
+
+
+class RouteMinute(Routes):
+    class Meta:
+        db_table = "route_minute"
+        constraints = [UniqueConstraint(name="route_minute_once", fields=[*BUCKET_KEY, "route"])]
+        indexes = [models.Index(name="route_minute_path", fields=["path_id", "minute"])]
+
+    def __str__(self) -> str:
+        return f"{self.minute} path {self.path_id} n {self.n}"
+
+
+class RouteHour(Routes):
+    class Meta:
+        db_table = "route_hour"
+        constraints = [UniqueConstraint(name="route_hour_once", fields=[*BUCKET_KEY, "route"])]
+        indexes = [models.Index(name="route_hour_path", fields=["path_id", "minute"])]
+
+    def __str__(self) -> str:
+        return f"{self.minute} path {self.path_id} n {self.n}"
+
+
+class MeasureMinute(OwnMeasures):
+    class Meta:
+        db_table = "measure_minute"
+        constraints = [UniqueConstraint(name="measure_minute_once", fields=[*BUCKET_KEY, "name"])]
+        indexes = [models.Index(name="measure_minute_path", fields=["path_id", "minute"])]
+
+    def __str__(self) -> str:
+        return f"{self.minute} path {self.path_id} n {self.n}"
+
+
+class MeasureHour(OwnMeasures):
+    class Meta:
+        db_table = "measure_hour"
+        constraints = [UniqueConstraint(name="measure_hour_once", fields=[*BUCKET_KEY, "name"])]
+        indexes = [models.Index(name="measure_hour_path", fields=["path_id", "minute"])]
+
+    def __str__(self) -> str:
+        return f"{self.minute} path {self.path_id} n {self.n}"
+
+
+class MixMinute(Mix):
+    class Meta:
+        db_table = "mix_minute"
+        constraints = [
+            UniqueConstraint(name="mix_minute_once", fields=[*BUCKET_KEY, "attribute", "value"])
+        ]
+        indexes = [models.Index(name="mix_minute_path", fields=["path_id", "minute"])]
+
+    def __str__(self) -> str:
+        return f"{self.minute} path {self.path_id} n {self.n}"
+
+
+class MixHour(Mix):
+    class Meta:
+        db_table = "mix_hour"
+        constraints = [
+            UniqueConstraint(name="mix_hour_once", fields=[*BUCKET_KEY, "attribute", "value"])
+        ]
+        indexes = [models.Index(name="mix_hour_path", fields=["path_id", "minute"])]
+
+    def __str__(self) -> str:
+        return f"{self.minute} path {self.path_id} n {self.n}"
+
+
+class StaleBucket(models.Model):
+    """A path's longer bucket whose minutes changed since it was folded; readers take the minutes.
+
+    `since` is when the first of those changes came, so that one refold serves several.
+    """
+
+    pk = models.CompositePrimaryKey("length_s", "path_id", "minute")
+    length_s = models.IntegerField()
+    path_id = models.IntegerField()
+    minute = models.DateTimeField()
+    since = models.DateTimeField()
+
+    class Meta:
+        db_table = "stale_bucket"
+
+    def __str__(self) -> str:
+        return f"{self.minute} + {self.length_s} s path {self.path_id}"
+
+
+class StoredDay(models.Model):
+    """What retention did to a day, and what it must know of it.
+
+    Attributes:
+        filled_at: when history of the day last came; what is kept is counted from then.
+        runs_dropped_at: when its runs went, with how many and whose they were.
+        minutes_pruned_at: from when on only its hours are kept.
+        ledger_pruned_at: when ledger rows went last, with the paths whose went: no guard ever
+            watched them. What is folded of those cannot be counted again.
+    """
+
+    day = models.DateField(primary_key=True)
+    filled_at = models.DateTimeField(null=True)
+    runs_dropped_at = models.DateTimeField(null=True)
+    runs_dropped = models.BigIntegerField(null=True)
+    workflow_ids = ArrayField(models.IntegerField(), default=list)
+    minutes_pruned_at = models.DateTimeField(null=True)
+    ledger_pruned_at = models.DateTimeField(null=True)
+    ledger_path_ids = ArrayField(models.IntegerField(), default=list)
+
+    class Meta:
+        db_table = "stored_day"
+
+    def __str__(self) -> str:
+        return f"{self.day}"
 
 
 class RequestedReview(models.Model):

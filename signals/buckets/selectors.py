@@ -10,6 +10,8 @@ from django.db import connection
 
 from rollout_console.catalog.models import WorkflowPath
 from signals.buckets.beside import step_failures
+from signals.buckets.event_time import event_rows, floor, least_step
+from signals.buckets.folds import ARRIVALS, HOUR_S
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, BLOCK_S, MODE_NORMAL
 from signals.buckets.measures import COUNTED, SUMMED, Histogram, Measures, total
 from signals.buckets.scopes import (
@@ -31,7 +33,6 @@ TRAFFIC_WINDOW_S: Final = 300
 EVERY_KIND: Final = Kind()
 # Short charts read arrivals in 5-second blocks, longer ones the folds by event minute.
 LIVE_SPAN_S: Final = 1800
-_MINUTE_S: Final = 60
 _TICK: Final = timedelta(microseconds=1)
 # A rate over less than this would be made of one batch.
 _LEAST_SPAN_S: Final = 5.0
@@ -191,20 +192,23 @@ def series_measures(
         by_event: read minute buckets however short the span is.
         kind: only these cases.
     """
-    live = _is_live(start, end, by_event=by_event)
     step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=by_event)
-    if live:
-        source, moment = "arrival_ledger l", "l.arrived_at"
+    if _is_live(start, end, by_event=by_event):
+        source = "arrival_ledger l"
         place = f"(l.block * {BLOCK_S}) / %s"
-        # Named, so that the index, which tells history apart, is searched by time all the same.
-        kinds = " and l.backfill in (false, true)"
+        # Kinds are named, so that the index, which tells history apart, is searched by time.
+        where = (
+            "l.path_id = %s and l.arrived_at >= %s and l.arrived_at < %s"
+            " and l.backfill in (false, true) and l.workflow_id = %s and l.arm = any(%s)"
+        )
+        found_by: list[Any] = [path_id, start, end]
     else:
-        source, moment = "minute_bucket l", "l.minute"
+        source, found_by = event_rows(
+            ARRIVALS, path_ids=[path_id], start=start, end=end, step_s=step_s
+        )
         place = "floor(extract(epoch from l.minute))::bigint / %s"
-        kinds = ""
-    where = f"l.path_id = %s and l.workflow_id = %s and {moment} >= %s and {moment} < %s{kinds}"
-    where += " and l.arm = any(%s)"
-    arguments: list[Any] = [step_s, path_id, workflow_id, start, end, list(arms)]
+        where = "l.workflow_id = %s and l.arm = any(%s)"
+    arguments: list[Any] = [step_s, *found_by, workflow_id, list(arms)]
     if segment_ids is not None:
         where += " and l.segment_id = any(%s)"
         arguments.append(list(segment_ids))
@@ -226,7 +230,8 @@ def series_measures(
 
 def rounded_step(*, start: datetime, end: datetime, step_s: int, by_event: bool = False) -> int:
     """Return the step that a series over this span really has, in seconds."""
-    unit = BLOCK_S if _is_live(start, end, by_event=by_event) else _MINUTE_S
+    live = _is_live(start, end, by_event=by_event)
+    unit = BLOCK_S if live else least_step(start, end)
     return max(unit, -(-step_s // unit) * unit)
 
 
@@ -289,7 +294,7 @@ def signal_series(
     if served_until is not None and served_until < end:
         # Cut between steps, so that none mixes what was served before and after; the step in
         # which the rollout ended is still the candidate's.
-        cut = _floor(served_until, step_s) + timedelta(seconds=step_s)
+        cut = floor(served_until, step_s) + timedelta(seconds=step_s)
         served = [([ARM_CANDIDATE], known.reach, None, cut), ([ARM_STABLE], "arm", cut, None)]
     points = []
     for served_arms, reach, since, until in served:
@@ -331,23 +336,46 @@ def release_totals(
 
     By event minutes, history included; either arm, any mode.
     """
-    source = "minute_bucket l"
-    where = "l.path_id = any(%s) and l.minute >= %s and l.minute < %s"
+    paths = list(path_ids)
+    source, arguments = event_rows(ARRIVALS, path_ids=paths, start=since, end=until, step_s=HOUR_S)
     key = "l.path_id, l.release_id"
-    arguments: list[Any] = [list(path_ids), since, until]
-    found = sums_read(source, where, key, arguments, histograms_read(source, where, key, arguments))
+    counts = histograms_read(source, "true", key, arguments)
+    found = sums_read(source, "true", key, arguments, counts)
+    ends = _release_ends(source, arguments, since=since, until=until)
+    return {
+        (place[0], place[1]): ReleaseTotal(measures, *ends[place[0], place[1]])
+        for place, measures in found.items()
+        if (place[0], place[1]) in ends
+    }
+
+
+def _release_ends(
+    source: str, arguments: Sequence[Any], *, since: datetime, until: datetime
+) -> dict[tuple[int, int], tuple[datetime, datetime]]:
+    """Return each release's first and newest minute, looked for in its first and newest bucket.
+
+    Where minutes are not kept any more, what the bucket begins with.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
-            f"select {key}, min(l.minute), max(l.minute) from {source}"  # noqa: S608
-            f" where {where} group by 1, 2",
-            arguments,
+            f"""
+            select b.path_id, b.release_id,
+                coalesce(min(m.minute) filter (where m.minute < b.first_at + interval '1 hour'),
+                    b.first_at),
+                coalesce(max(m.minute) filter (where m.minute >= b.last_at), b.last_at)
+            from (
+                select l.path_id, l.release_id, min(l.minute) as first_at, max(l.minute) as last_at
+                from {source} group by 1, 2
+            ) as b left join minute_bucket as m
+                on m.path_id = b.path_id and m.release_id = b.release_id
+                and m.minute >= %s and m.minute < %s
+                and (m.minute >= b.first_at and m.minute < b.first_at + interval '1 hour'
+                    or m.minute >= b.last_at and m.minute < b.last_at + interval '1 hour')
+            group by b.path_id, b.release_id, b.first_at, b.last_at
+            """,  # noqa: S608  # of our own words
+            [*arguments, since, until],
         )
-        spans = {(row[0], row[1]): (row[2], row[3]) for row in cursor.fetchall()}
-    return {
-        (place[0], place[1]): ReleaseTotal(measures, *spans[place[0], place[1]])
-        for place, measures in found.items()
-        if (place[0], place[1]) in spans
-    }
+        return {(row[0], row[1]): (row[2], row[3]) for row in cursor.fetchall()}
 
 
 def traffic(*, workflow_ids: Iterable[int], now: datetime) -> dict[int, Traffic]:
@@ -410,10 +438,6 @@ def segment_tasks(
             known.by_segment[segment_id] = n
             found[path_id] = known._replace(first_at=min(known.first_at, first_at))
     return found
-
-
-def _floor(moment: datetime, step_s: int) -> datetime:
-    return datetime.fromtimestamp(int(moment.timestamp()) // step_s * step_s, tz=UTC)
 
 
 def _between(

@@ -1,57 +1,24 @@
-"""Fold the arrival ledger into minute buckets, each drained batch exactly once."""
+"""Fold the ledgers into buckets: each drained batch exactly once, longer buckets of minutes."""
 
-from datetime import datetime
-from typing import Final
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from django.db import connection, transaction
 
-from signals.buckets.keys import BUCKET_KEY, COUNTS, HISTOGRAMS, MAXIMA, SUMS
+from signals.buckets import fold_sql
+from signals.buckets.folds import COARSE_S, FOLDS, HOUR_S, MINUTE_S
+from signals.buckets.models import StoredDay
 
 # One folder at a time: it reads a bucket, adds, and writes it back.
 LOCK_KEY: Final = 0x666F6C64
 BATCHES_AT_ONCE: Final = 100
-
-_key: Final = ", ".join(BUCKET_KEY)
-_arrays: Final = tuple(f"{name}_{part}" for name in HISTOGRAMS for part in ("idx", "cnt"))
-_plain: Final = (*COUNTS, *SUMS, *MAXIMA)
-_measures: Final = ", ".join((*_plain, *_arrays))
-_added: Final = ", ".join(
-    [f"sum({name}) as {name}" for name in (*COUNTS, *SUMS)]
-    + [f"max({name}) as {name}" for name in MAXIMA]
-)
-
-
-def _merged(name: str) -> str:
-    return f"""
-{name} as (
-    select {_key},
-        array_agg(idx order by idx) as {name}_idx, array_agg(cnt order by idx) as {name}_cnt
-    from (
-        select {_key}, u.idx, sum(u.cnt)::int as cnt
-        from parts, unnest({name}_idx, {name}_cnt) as u(idx, cnt)
-        group by {_key}, u.idx
-    ) as q
-    group by {_key}
-)"""  # noqa: S608  # of our own constants
-
-
-FOLD: Final = f"""
-with arrived as (
-    select {_key}, {_measures} from arrival_ledger where drain = any(%s)
-), parts as (
-    select {_key}, {_measures} from arrived
-    union all
-    select {_key}, {_measures} from minute_bucket join (select distinct {_key} from arrived) as t
-        using ({_key})
-), sums as (
-    select {_key}, {_added} from parts group by {_key}
-), {",".join(_merged(name) for name in HISTOGRAMS)}
-insert into minute_bucket ({_key}, {_measures})
-select {_key}, {", ".join(_plain)}, {", ".join(f"coalesce({name}, '{{}}')" for name in _arrays)}
-from sums {" ".join(f"left join {name} using ({_key})" for name in HISTOGRAMS)}
-on conflict ({_key}) do update set
-    {", ".join(f"{name} = excluded.{name}" for name in (*_plain, *_arrays))}
-"""  # noqa: S608  # of our own constants
+# A path's longer buckets made anew in one transaction, and how long one round goes on with them.
+STALE_AT_ONCE: Final = 50
+STALE_FOR_S: Final = 0.5
+# What still comes for a bucket that is over is waited for, a fifth of its length.
+_SETTLE: Final = {length_s: timedelta(seconds=length_s / 5) for length_s in COARSE_S}
 
 
 def buckets_fold(*, now: datetime) -> int:
@@ -67,20 +34,113 @@ def buckets_fold(*, now: datetime) -> int:
 
 @transaction.atomic
 def _some_fold(*, now: datetime) -> int:
+    if not folds_lock(wait=False):
+        return 0
     with connection.cursor() as cursor:
-        cursor.execute("select pg_try_advisory_xact_lock(%s)", [LOCK_KEY])
-        if not cursor.fetchone()[0]:
-            return 0
         cursor.execute(
             "select seq from ingest_batch where state = 'drained' and folded_at is null"
             " order by seq limit %s",
             [BATCHES_AT_ONCE],
         )
-        batches = [seq for (seq,) in cursor.fetchall()]
-        if batches:
-            cursor.execute(FOLD, [batches])
+        drains = [seq for (seq,) in cursor.fetchall()]
+        if drains:
+            batches_add(drains, now=now)
             # Beside the sums, in one transaction: that is what makes it once.
             cursor.execute(
-                "update ingest_batch set folded_at = %s where seq = any(%s)", [now, batches]
+                "update ingest_batch set folded_at = %s where seq = any(%s)", [now, drains]
             )
-        return len(batches)
+        return len(drains)
+
+
+def batches_add(drains: Sequence[int], *, now: datetime) -> None:
+    """Add drains to the buckets of their minutes, and mark the longer ones they change.
+
+    What falls on a day of which only hours are kept is added to the hour itself. Runs in the
+    caller's transaction, which holds the lock.
+    """
+    pruned = pruned_days()
+    given: dict[str, Any] = {
+        "drains": list(drains),
+        "pruned": pruned,
+        "lengths": list(COARSE_S),
+        "now": now,
+    }
+    with connection.cursor() as cursor:
+        for fold in FOLDS:
+            cursor.execute(fold_sql.added(fold, MINUTE_S), given)
+            if cursor.rowcount:
+                cursor.execute(fold_sql.touched(fold), given)
+            if pruned:
+                cursor.execute(fold_sql.added(fold, HOUR_S, pruned=True), given)
+
+
+def stale_fold(*, now: datetime) -> int:
+    """Make anew the longer buckets that are over and whose minutes changed; return how many.
+
+    A few at a time and for half a second at most: until its turn a bucket's minutes are read in
+    its place, so that no answer waits for this.
+    """
+    until = time.monotonic() + STALE_FOR_S
+    made = 0
+    for length_s in COARSE_S:
+        while some := _some_refold(length_s, now=now):
+            made += some
+            if time.monotonic() >= until:
+                return made
+    return made
+
+
+@transaction.atomic
+def _some_refold(length_s: int, *, now: datetime) -> int:
+    if not folds_lock(wait=False):
+        return 0
+    settled_at = now - _SETTLE[length_s]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select path_id, minute from stale_bucket where length_s = %s and since <= %s"
+            " and minute <= %s order by since, path_id, minute limit %s",
+            [length_s, settled_at, settled_at - timedelta(seconds=length_s), STALE_AT_ONCE],
+        )
+        places = cursor.fetchall()
+    if places:
+        buckets_refold(length_s, places)
+    return len(places)
+
+
+def buckets_refold(length_s: int, places: Sequence[tuple[int, datetime]]) -> None:
+    """Make the buckets of paths that begin at these times anew, of their minutes.
+
+    Runs in the caller's transaction, which holds the lock.
+    """
+    given: dict[str, Any] = {
+        "paths": [path_id for path_id, _ in places],
+        "starts": [at for _, at in places],
+        "length": length_s,
+    }
+    with connection.cursor() as cursor:
+        for fold in FOLDS:
+            if length_s in fold.tables:
+                cursor.execute(fold_sql.emptied(fold.tables[length_s]), given)
+                cursor.execute(fold_sql.refolded(fold, length_s), given)
+        cursor.execute(
+            "delete from stale_bucket using unnest(%(paths)s::int[], %(starts)s::timestamptz[])"
+            " as s(path_id, at) where length_s = %(length)s and stale_bucket.path_id = s.path_id"
+            " and minute = s.at",
+            given,
+        )
+
+
+def folds_lock(*, wait: bool) -> bool:
+    """Take the folders' lock until the transaction ends; say whether it was free to take."""
+    with connection.cursor() as cursor:
+        if wait:
+            cursor.execute("select pg_advisory_xact_lock(%s)", [LOCK_KEY])
+            return True
+        cursor.execute("select pg_try_advisory_xact_lock(%s)", [LOCK_KEY])
+        return bool(cursor.fetchone()[0])
+
+
+def pruned_days() -> list[Any]:
+    """Return the days of which only hours are kept."""
+    kept = StoredDay.objects.exclude(minutes_pruned_at=None)
+    return list(kept.order_by("day").values_list("day", flat=True))

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from django.db import connection
 
+from signals.buckets.event_time import event_rows
+from signals.buckets.folds import ARRIVALS, ROUTES
 from signals.buckets.measures import Histogram, Measures
 from signals.buckets.selectors import MODES_OF_REACH, histograms_read, sums_read
 from signals.catalogue import STATES, Signal
@@ -69,13 +71,11 @@ def split_measures(
     """
     if split.column is None:
         return _by_route(signal, path_id=path_id, start=start, end=end, step_s=step_s)
-    source = "minute_bucket l"
-    place = "floor(extract(epoch from l.minute))::bigint / %s"
-    where = "l.path_id = %s and l.minute >= %s and l.minute < %s"
+    source, found_by = event_rows(ARRIVALS, path_ids=[path_id], start=start, end=end, step_s=step_s)
     # By mode, each is shown; else a signal leaves out what it never counts.
-    where += "" if split.slug == "mode" else MODES_OF_REACH.get(signal.reach, "")
-    key = f"{place}, l.{split.column}"
-    arguments: list[Any] = [step_s, path_id, start, end]
+    where = "true" + ("" if split.slug == "mode" else MODES_OF_REACH.get(signal.reach, ""))
+    key = f"floor(extract(epoch from l.minute))::bigint / %s, l.{split.column}"
+    arguments: list[Any] = [step_s, *found_by]
     drawn = histograms_read(source, where, key, arguments) if signal.reads_histogram else {}
     found = sums_read(source, where, key, arguments, drawn, fields=signal.fields)
     result: dict[int | str, list[tuple[datetime, Measures]]] = {}
@@ -89,10 +89,9 @@ def _by_route(
     signal: Signal, *, path_id: int, start: datetime, end: datetime, step_s: int
 ) -> dict[int | str, list[tuple[datetime, Measures]]]:
     place = "floor(extract(epoch from l.minute))::bigint / %s, l.route"
-    where = (
-        f"l.path_id = %s and l.minute >= %s and l.minute < %s{MODES_OF_REACH.get(signal.reach, '')}"
-    )
-    arguments: list[Any] = [step_s, path_id, start, end]
+    source, found_by = event_rows(ROUTES, path_ids=[path_id], start=start, end=end, step_s=step_s)
+    where = f"true{MODES_OF_REACH.get(signal.reach, '')}"
+    arguments: list[Any] = [step_s, *found_by]
     sums = ", ".join(
         [
             *(f"sum(l.{name})::bigint" for name in _ROUTE_COUNTS),
@@ -103,7 +102,7 @@ def _by_route(
     with connection.cursor() as cursor:
         if signal.reads_histogram:
             cursor.execute(
-                f"select {place}, h.idx, sum(h.cnt)::bigint from route_ledger l"  # noqa: S608
+                f"select {place}, h.idx, sum(h.cnt)::bigint from {source}"  # noqa: S608
                 " cross join lateral unnest(l.latency_idx, l.latency_cnt) as h(idx, cnt)"
                 f" where {where} group by 1, 2, 3",
                 arguments,
@@ -112,7 +111,7 @@ def _by_route(
                 counts.setdefault((step, route), {})[index] = count
         cursor.execute(
             f"select {place}, {sums}, coalesce(max(l.latency_max), 0),"  # noqa: S608
-            f" sum(l.latency_zero)::bigint from route_ledger l where {where} group by 1, 2",
+            f" sum(l.latency_zero)::bigint from {source} where {where} group by 1, 2",
             arguments,
         )
         rows = cursor.fetchall()
@@ -162,13 +161,13 @@ def failure_totals(
     """Return by path id what failed in event minutes of [since, until), commonest first.
 
     Args:
-        subjects_max: how many subjects a ledger row keeps, so as to say when some were cut.
+        subjects_max: how many subjects a bucket keeps, so as to say when some were cut.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             """
             with told as (
-                select path_id, category, release_id, minute, n, subjects from failure_ledger
+                select path_id, category, release_id, minute, n, subjects from failure_minute
                 where path_id = any(%(paths)s) and minute >= %(since)s and minute < %(until)s
             ), counted as (
                 select path_id, category, sum(n)::bigint as n, max(minute) as newest_at,
@@ -180,8 +179,15 @@ def failure_totals(
             ), first as (
                 select distinct on (f.path_id, f.category) f.path_id, f.category,
                     f.minute as first_at, f.release_id as first_release_id
-                from failure_ledger as f join counted as c using (path_id, category)
-                order by f.path_id, f.category, f.minute, f.drain
+                from (
+                    select path_id, category, minute, release_id from failure_minute
+                    union all
+                    select path_id, category, minute, release_id from failure_hour
+                    where (minute at time zone 'UTC')::date in (
+                        select day from stored_day where minutes_pruned_at is not null
+                    )
+                ) as f join counted as c using (path_id, category)
+                order by f.path_id, f.category, f.minute, f.release_id
             )
             select c.path_id, c.category, c.n, coalesce(p.subjects, 0), c.cut, c.newest_at,
                 f.first_at, f.first_release_id
@@ -198,7 +204,7 @@ def failure_totals(
         )
         totals = cursor.fetchall()
         cursor.execute(
-            "select path_id, category, release_id, sum(n)::bigint from failure_ledger"
+            "select path_id, category, release_id, sum(n)::bigint from failure_minute"
             " where path_id = any(%s) and minute >= %s and minute < %s group by 1, 2, 3",
             [list(path_ids), since, until],
         )

@@ -1,3 +1,4 @@
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import CheckConstraint, Q
 
@@ -71,6 +72,7 @@ class IngestBatch(models.Model):
                 fields=["seq"],
                 condition=Q(state="drained", health_due=True),
             ),
+            BrinIndex(name="batch_received", fields=["received_at"], autosummarize=True),
         ]
 
     def __str__(self) -> str:
@@ -191,6 +193,8 @@ class Observation(models.Model):
                 condition=Q(state=0),
             ),
             models.Index(name="observation_waiting_drain", fields=["drain"], condition=Q(state=0)),
+            # For retention: small, and rows lie in about this order.
+            BrinIndex(name="observation_received", fields=["received_at"], autosummarize=True),
         ]
 
     def __str__(self) -> str:
@@ -226,6 +230,9 @@ class TaskFact(models.Model):
 
     class Meta:
         db_table = "task_fact"
+        indexes = [
+            BrinIndex(name="fact_run_occurred", fields=["run_occurred_at"], autosummarize=True)
+        ]
 
     def __str__(self) -> str:
         return self.fact

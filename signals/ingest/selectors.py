@@ -48,6 +48,27 @@ def labels_waiting(*, drain: int | None = None) -> int:
     return waiting.filter(drain=drain).count() if drain is not None else waiting.count()
 
 
+@dataclass(frozen=True, slots=True)
+class StorageState:
+    """Days of runs that are kept, what retention dropped so far, and longer buckets to refold."""
+
+    run_days: int
+    days_dropped: int
+    runs_dropped: int
+    stale_buckets: int
+
+
+def storage_state() -> StorageState:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select (select count(*) from pg_inherits where inhparent = 'run'::regclass),"
+            " (select count(*) from stored_day where runs_dropped_at is not null),"
+            " (select coalesce(sum(runs_dropped), 0)::bigint from stored_day),"
+            " (select count(*) from stale_bucket)"
+        )
+        return StorageState(*cursor.fetchone())
+
+
 def batch_document(*, batch_id: UUID, principal: Principal) -> dict[str, Any]:
     """Return what the API answers for a batch.
 

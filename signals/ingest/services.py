@@ -3,9 +3,9 @@
 import gzip
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from approvals.authority.principals import Principal
 from rollout_console.catalog.models import Release, Segment, WorkflowPath
 from rollout_console.core.errors import DomainError
+from signals.buckets.retention import days_fill
 from signals.ingest import drain_sql, framing
 from signals.ingest.ids import uuid7
 from signals.ingest.labels import observations_keep
@@ -24,6 +25,7 @@ from signals.ingest.models import BatchKind, BatchState, IngestBatch
 from signals.ingest.nudging import nudger
 from signals.ingest.observations import Observation, observation_read
 from signals.ingest.places import Places, forget, places
+from signals.ingest.retention import dropped_days
 from signals.ingest.rows import Names, PathRoles, run_line
 from signals.ingest.runs import (
     SLUG_WITHOUT_DOT,
@@ -103,8 +105,12 @@ def batch_store(
     _backlog_check(now)
     text = framing.unpacked(body, content_encoding)
     items = framing.items_split(text, content_type)
-    check = _items_check if kind == BatchKind.RUNS else _observations_check
-    good, errors = check(items, principal=principal, bounds=time_bounds(now, any_age=any_age))
+    bounds = time_bounds(now, any_age=any_age)
+    if kind == BatchKind.RUNS:
+        dropped = dropped_days() if any_age else {}
+        good, errors = _items_check(items, principal=principal, bounds=bounds, dropped=dropped)
+    else:
+        good, errors = _observations_check(items, principal=principal, bounds=bounds)
     packed = None
     if good:
         whole = len(good) == len(items) and text.lstrip(b" \t\r\n").startswith(b"[")
@@ -154,9 +160,17 @@ def caches_forget() -> None:
 
 
 def _items_check(
-    items: Sequence[bytes], *, principal: Principal, bounds: tuple[datetime, datetime]
+    items: Sequence[bytes],
+    *,
+    principal: Principal,
+    bounds: tuple[datetime, datetime],
+    dropped: Mapping[date, Collection[int]],
 ) -> tuple[list[bytes], list[ItemError]]:
-    """Return the items that fit, and what is wrong with the others."""
+    """Return the items that fit, and what is wrong with the others.
+
+    Args:
+        dropped: by day, the workflows whose runs retention dropped.
+    """
     began = time.monotonic()
     known = places()
     paths = known.paths
@@ -173,6 +187,14 @@ def _items_check(
                 paths = known.paths
             elif limited is not None and place.workflow_id not in limited:
                 raise _unknown_workflow(run.workflow)
+            elif dropped and place.workflow_id in dropped.get(
+                day := run.occurred_at.astimezone(UTC).date(), ()
+            ):
+                raise ItemRefused(
+                    "/occurred_at",
+                    f"Runs of {day} are not kept any more, so that it cannot be told whether this "
+                    "one was counted.",
+                )
         except ItemRefused as refused:
             errors.append(ItemError(index, refused.pointer, refused.detail))
         else:
@@ -427,10 +449,12 @@ def _runs_keep(
             run_line(run, drain=batch.seq, names=names, unknown_segments=seen) for run in batch_runs
         )
     lines.append("")
+    days = sorted({run.occurred_at.astimezone(UTC).date() for run in runs})
+    if backfill:
+        days_fill(days, now=now)
     with connection.cursor() as cursor:
         cursor.execute(
-            "select run_day_ensure(day) from unnest(%s::date[]) as day order by day",
-            [sorted({run.occurred_at.astimezone(UTC).date() for run in runs})],
+            "select run_day_ensure(day) from unnest(%s::date[]) as day order by day", [days]
         )
         cursor.execute(drain_sql.STAGING)
         with cursor.copy(drain_sql.COPY) as copy:

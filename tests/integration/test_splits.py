@@ -15,6 +15,7 @@ from rollout_console.catalog.models import Person
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
 from signals.catalogue import SIGNALS
+from signals.format import MISSING
 from tests.factories import rollout_at, token
 from tests.labels import Reports, work
 from tests.story import run_item
@@ -204,7 +205,7 @@ def test_failures_say_how_many_people_met_them_and_where_they_came_from(
     }
     assert f"in {stable.version}" in wrong["First seen"]
     assert f"{ago:%H:%M}" in wrong["First seen"]
-    assert rows["timeout"]["Distinct users"] == "–"
+    assert rows["timeout"]["Distinct users"] == MISSING
     assert "the candidate" in rows["timeout"]["First seen"]
 
 

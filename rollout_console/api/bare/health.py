@@ -19,7 +19,7 @@ from rollout_console.api.bare.http import Request, Response, json_response
 from rollout_console.containment.work import KEEPER, WORKER
 from rollout_console.core.heartbeats import heartbeat_age_s
 from rollout_console.exposure.store import store
-from signals.ingest.selectors import labels_waiting, queue_state
+from signals.ingest.selectors import labels_waiting, queue_state, storage_state
 
 # A background process counts as working while its last round is younger than this.
 WORKING_S: Final = 10.0
@@ -144,6 +144,11 @@ def _gauge_lines(process: str) -> list[str]:
         gauges["console_ingest_pending_batches"] = queue.pending
         gauges["console_ingest_oldest_batch_age_seconds"] = queue.oldest_age_s or 0.0
         gauges["console_labels_without_run"] = labels_waiting()
+        storage = storage_state()
+        gauges["console_run_days_kept"] = storage.run_days
+        gauges["console_run_days_dropped"] = storage.days_dropped
+        gauges["console_runs_dropped"] = storage.runs_dropped
+        gauges["console_stale_buckets"] = storage.stale_buckets
         gauges["console_database_up"] = 1
     except (OperationalError, InterfaceError):
         gauges["console_database_up"] = 0
