@@ -188,7 +188,7 @@ def _reused(cursor: Any) -> dict[tuple[int, str], tuple[int, str]]:
 
 
 def _feeds_keep(fed: Iterable[_Fed], labels: Mapping[int, datetime]) -> None:
-    rows = {(row.path_id, row.source or ""): row for row in fed}
+    rows = {(row.path_id, "" if row.source is None else row.source): row for row in fed}
     paths = {path_id for path_id, _ in rows} | set(labels)
     held = {
         (feed.path_id, feed.source): feed
@@ -223,7 +223,7 @@ def _feeds_keep(fed: Iterable[_Fed], labels: Mapping[int, datetime]) -> None:
             gap_s = (label_at - whole.label_at).total_seconds()
             whole.label_gap_s = smoothed(whole.label_gap_s, gap_s)
         whole.label_at, whole.n_unlabelled = label_at, 0
-        if whole.pk is not None and whole not in changed:
+        if whole not in fresh and whole not in changed:
             changed.append(whole)
     Feed.objects.bulk_create(fresh)
     Feed.objects.bulk_update(changed, _FEED_FIELDS)
