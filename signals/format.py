@@ -10,6 +10,14 @@ def value_text(signal: Signal, value: float | None) -> str:
     return MISSING if value is None else unit_text(signal.unit, value)
 
 
+def gap_text(signal: Signal, gap: float) -> str:
+    """Return a difference with its sign and unit; one of shares is in percentage points."""
+    sign = "+" if gap > 0 else "\N{MINUS SIGN}" if gap < 0 else "±"
+    if signal.unit == "share":
+        return f"{sign}{abs(gap) * 100:.1f} pp"
+    return f"{sign}{value_text(signal, abs(gap))}"
+
+
 def limit_text(signal: Signal, limit: float | None) -> str:
     """Return what the limit asks for: `≥ 90 %`, `≤ 6 s`; empty without a limit."""
     if limit is None:
@@ -51,18 +59,38 @@ def unit_text(unit: Unit, value: float) -> str:
             return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.1f}"
 
 
+def measured_text(value: float, unit: str) -> str:
+    """Return a measured value with the unit that whoever sent it told: `0.082 usd`, `1,204`."""
+    size = abs(value)
+    if value == int(value) and size < 1e15:
+        text = f"{value:,.0f}"
+    elif size >= 100 and size < 1e15:
+        text = f"{value:,.1f}"
+    else:
+        text = f"{value:.4g}"
+    # OpenTelemetry writes 1 for a plain number, and what is counted in braces.
+    unit = "" if unit == "1" else unit.strip("{}")
+    return f"{text} {unit}" if unit else text
+
+
 def range_text(signal: Signal, low: float | None, high: float | None) -> str:
     """Return the 95 % range, one unit for both ends where they share it; empty without one."""
+    return unit_range_text(signal.unit, low, high)
+
+
+def unit_range_text(unit: Unit, low: float | None, high: float | None) -> str:
+    """Return a range, its unit once where both ends share it; empty without one."""
     if low is None and high is None:
         return ""
     if low is None or high is None:
         known = low if low is not None else high
+        assert known is not None
         side = "from" if low is not None else "up to"
-        return f"{side} {value_text(signal, known)}"
-    left, right = value_text(signal, low), value_text(signal, high)
-    unit = " " + right.rpartition(" ")[2] if " " in right else ""
-    if unit and left.endswith(unit):
-        left = left.removesuffix(unit)
+        return f"{side} {unit_text(unit, known)}"
+    left, right = unit_text(unit, low), unit_text(unit, high)
+    for tail in ("/h", " " + right.rpartition(" ")[2] if " " in right else ""):
+        if tail and left.endswith(tail) and right.endswith(tail):
+            left = left.removesuffix(tail).rstrip()
     return f"{left}\N{EN DASH}{right}"
 
 

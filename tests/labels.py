@@ -13,8 +13,9 @@ from rollout_console.api.bare.front import Front
 from rollout_console.api.bare.routes import ROUTES
 from signals.buckets.keys import COUNTS
 from signals.buckets.services import buckets_fold
+from signals.ingest.drain import batches_drain
 from signals.ingest.labels import observations_attribute
-from signals.ingest.services import batches_drain, caches_forget
+from signals.ingest.services import caches_forget
 from tests.bare import Caller, behind
 from tests.factories import token
 

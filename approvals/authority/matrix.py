@@ -45,6 +45,7 @@ class Verb(StrEnum):
     PLAN_EDIT = "plan_edit"
     PLAN_CHANGE_APPROVE = "plan_change_approve"
     RELEASE_REGISTER = "release_register"
+    PULL_MANAGE = "pull_manage"
     ROLLOUT_READY = "rollout_ready"
     GO_LIVE = "go_live"
     GO_LIVE_CONFIRM = "go_live_confirm"
@@ -82,6 +83,8 @@ MATRIX: Final[dict[Verb, frozenset[Role]]] = {
     Verb.PLAN_EDIT: _CONTAINERS,
     Verb.PLAN_CHANGE_APPROVE: frozenset({Role.APPROVER}),
     Verb.RELEASE_REGISTER: _CONTAINERS,
+    # Where figures are asked for is a setting: it neither exposes nor contains.
+    Verb.PULL_MANAGE: _CONTAINERS | {Role.ADMINISTRATOR},
     Verb.ROLLOUT_READY: _CONTAINERS,
     Verb.GO_LIVE: frozenset({Role.OWNER}),
     Verb.GO_LIVE_CONFIRM: frozenset({Role.APPROVER}),
@@ -111,6 +114,7 @@ SERVICE_SCOPES: Final[dict[Verb, Scope]] = {
     Verb.ESCALATE: Scope.CONTROL,
     Verb.PLAN_EDIT: Scope.RELEASE,
     Verb.RELEASE_REGISTER: Scope.RELEASE,
+    Verb.PULL_MANAGE: Scope.RELEASE,
     Verb.ROLLOUT_READY: Scope.RELEASE,
     # To ask before acting, and to say what became of it.
     Verb.ACT: Scope.ACT,

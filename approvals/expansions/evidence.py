@@ -13,6 +13,7 @@ from approvals.expansions.models import OPEN_STATES, ExpansionRequest
 from approvals.expansions.policy import Approvers, Bound, Facts, Said, TaskShare
 from rollout_console.catalog.models import ActionRoute, ReleaseChange, Segment
 from rollout_console.containment.selectors import blast_radius
+from rollout_console.rollouts.exposed_mix import PathMix, exposed_mixes
 from rollout_console.rollouts.ladder import ExposedSet, NextRung, next_rung
 from rollout_console.rollouts.models import (
     ExposedSegment,
@@ -26,7 +27,6 @@ from signals.alerts.models import Alert
 from signals.alerts.selectors import alert_rows
 from signals.buckets.counts import candidate_runs, tasks_by_segment
 from signals.buckets.selectors import traffic
-from signals.format import span_text
 from signals.guards.selectors import VerdictRow, verdict_rows
 
 # A stage's part of the tasks is measured over the last hour.
@@ -192,6 +192,7 @@ def pack_of(rollout: Rollout, ask: Ask, *, now: datetime) -> dict[str, Any]:
             {"title": each.title, "met": each.met, "detail": each.detail}
             for each in policy.preconditions(ask.facts)
         ],
+        "mix": [_mix_dict(each) for each in exposed_mixes(rollout, now=now)],
         "alerts": [
             {
                 "id": row.id,
@@ -203,6 +204,14 @@ def pack_of(rollout: Rollout, ask: Ask, *, now: datetime) -> dict[str, Any]:
             for row in alert_rows(now=now, rollout_slugs=[rollout.slug], unresolved_only=True)
         ],
     }
+
+
+def rung_shares(rollout: Rollout, *, now: datetime) -> tuple[NextRung | None, dict[str, TaskShare]]:
+    """Return the rung that comes next, and by path which part of its tasks that would reach."""
+    rung = rung_of(rollout)
+    if rung is None:
+        return None, {}
+    return rung, _Reaches.of(rollout, now=now).shares(rung.exposed)
 
 
 def exposed_words(exposed: ExposedSet) -> list[dict[str, str]]:
@@ -250,8 +259,8 @@ class _Reaches:
             per_min={slug: flows[pk].tasks_per_min for pk, slug in paths.items()},
         )
 
-    def reach(self, exposed: ExposedSet) -> Reach:
-        shares = {
+    def shares(self, exposed: ExposedSet) -> dict[str, TaskShare]:
+        return {
             path: policy.task_share(
                 exposed,
                 measured=self.by_segment[path],
@@ -261,6 +270,9 @@ class _Reaches:
             )
             for path, total in self.totals.items()
         }
+
+    def reach(self, exposed: ExposedSet) -> Reach:
+        shares = self.shares(exposed)
         people = [self.people[segment] for segment in exposed]
         return Reach(
             exposed=exposed_words(exposed),
@@ -295,16 +307,9 @@ def _said(row: VerdictRow, now: datetime) -> Said:
         guard=row.guard,
         word=row.verdict,
         sentence=row.sentence,
-        needs=_needs(row.needs_runs, row.needs_s),
+        needs=row.needs,
         age_s=age_s,
     )
-
-
-def _needs(runs: int | None, seconds: int | None) -> str:
-    if not runs:
-        return ""
-    about = f"Needs about {runs:,} more run{'s' * (runs > 1)}"
-    return f"{about}, {span_text(seconds)} at this rate." if seconds else f"{about}."
 
 
 def _mode(row: PathMode) -> str:
@@ -320,6 +325,20 @@ def _reach_dict(reach: Reach) -> dict[str, Any]:
         "tasks_per_min": _number(rate),
         "tasks_per_day": _number(None if rate is None else rate * 1440),
         "people": reach.people,
+    }
+
+
+def _mix_dict(mix: PathMix) -> dict[str, Any]:
+    """Return what the exposed set cannot show, as an approver is told it."""
+    return {
+        "path": mix.path,
+        "name": mix.name,
+        "planned": mix.planned,
+        "since": mix.since.isoformat(),
+        "until": mix.until.isoformat(),
+        "exposed": mix.exposed,
+        "others": mix.others,
+        "gaps": [asdict(gap) for gap in mix.gaps],
     }
 
 

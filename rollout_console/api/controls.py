@@ -1,4 +1,4 @@
-"""What changes something: plans, releases, steps of a rollout, containment, alerts."""
+"""What changes something: plans, steps of a rollout, containment, alerts."""
 
 from dataclasses import asdict, replace
 from decimal import Decimal
@@ -15,7 +15,7 @@ from approvals.authority.principals import NotAllowed, require, who_can
 from rollout_console.api import serializers as bodies
 from rollout_console.api.access import ApiView, body_read
 from rollout_console.api.fields import Body
-from rollout_console.api.rows import alert_dict, change_dict
+from rollout_console.api.rows import alert_dict
 from rollout_console.catalog.models import Workflow
 from rollout_console.containment import lifecycle
 from rollout_console.containment.services import contain_permit, rollout_contain
@@ -93,41 +93,6 @@ class PlanView(ApiView):
         elif result.change is not None:
             status = 202
         return Response({**asdict(result), "dry_run": dry_run}, status=status)
-
-
-class ReleaseView(ApiView):
-    @extend_schema(
-        summary="Register a release",
-        request=bodies.ReleaseIn,
-        responses={200: bodies.ReleaseOut, 201: bodies.ReleaseOut},
-    )
-    def put(self, request: Request, workflow: str, version: str) -> Response:
-        found = Workflow.objects.filter(slug=workflow).first()
-        if found is None or not (
-            self.principal.may(Verb.READ, found.pk)
-            or self.principal.may(Verb.RELEASE_REGISTER, found.pk)
-        ):
-            raise NotFound(f"There is no workflow “{workflow}”.")
-        require(self.principal, Verb.RELEASE_REGISTER, found)
-        told = _checked(bodies.ReleaseIn, request)
-        release, created = rollouts.release_register(
-            workflow=found,
-            version=version,
-            changes=told.get("changes"),
-            source=told.get("source"),
-            principal=self.principal,
-            now=self.now,
-        )
-        return Response(
-            {
-                "workflow": workflow,
-                "version": release.version,
-                "registered": release.registered,
-                "source": release.source,
-                "changes": [change_dict(row) for row in release.changes.order_by("position")],
-            },
-            status=201 if created else 200,
-        )
 
 
 class ReadyView(ApiView):

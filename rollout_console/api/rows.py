@@ -194,8 +194,13 @@ def alert_dict(row: AlertRow) -> dict[str, Any]:
 
 def _verdict(row: VerdictRow) -> dict[str, Any]:
     needs = None
-    if row.needs_runs is not None or row.needs_s is not None:
-        needs = {"runs": row.needs_runs, "seconds": row.needs_s}
+    if row.pace is not None:
+        needs = {
+            "runs": row.pace.runs,
+            "seconds": row.pace.seconds,
+            "per_hour": row.pace.per_hour,
+            "counted": row.pace.counted,
+        }
     return {
         "guard": row.guard,
         "kind": row.kind,

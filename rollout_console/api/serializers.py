@@ -229,8 +229,10 @@ class OverviewOut(Out):
 
 
 class NeedsOut(Out):
-    runs = serializers.IntegerField(allow_null=True)
+    runs = serializers.IntegerField()
     seconds = serializers.IntegerField(allow_null=True)
+    per_hour = serializers.FloatField(allow_null=True)
+    counted = serializers.CharField()
 
 
 class VerdictOut(Out):
@@ -313,6 +315,9 @@ class SeriesOut(Out):
     marks = MarkOut(many=True)
     limit = serializers.FloatField(allow_null=True)
     baseline = serializers.FloatField(allow_null=True)
+    # Only of metric points, whose points then have `least`, `most`, `newest_at` too.
+    kind = serializers.ChoiceField(["gauge", "sum", "histogram"], required=False)
+    sources = serializers.ListField(child=serializers.CharField(), required=False)
 
 
 class ExposureVersionOut(Out):

@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from approvals.authority.matrix import Verb
 from rollout_console.api import serializers as bodies
 from rollout_console.api.access import ApiView
+from rollout_console.api.point_series import names_of, point_document
 from rollout_console.api.reads import moment, whole
 from rollout_console.catalog.models import WorkflowPath
 from rollout_console.core.errors import InvalidInput, NotFound
@@ -41,7 +42,12 @@ class SeriesView(ApiView):
         parameters=[
             OpenApiParameter("workflow", str, required=True),
             OpenApiParameter("path", str, required=True),
-            OpenApiParameter("signal", str, required=True),
+            OpenApiParameter(
+                "signal",
+                str,
+                required=True,
+                description="A signal of the catalogue, or a name that the path has points of.",
+            ),
             OpenApiParameter("segment", str),
             OpenApiParameter("release", str, description="One of the workflow's releases."),
             OpenApiParameter(
@@ -72,22 +78,11 @@ class SeriesView(ApiView):
             raise NotFound("There is no such workflow and path; both are needed.")
         signal = _word(asked, "signal")
         if signal not in SIGNALS:
-            raise InvalidInput(
-                f"There is no signal “{signal[:80]}”.",
-                errors=[{"pointer": "/signal", "detail": f"Known: {', '.join(SIGNALS)}."}],
-            )
-        end = moment(request, "to", self.now)
-        start = moment(request, "from", end - timedelta(hours=1))
-        if not timedelta(0) < end - start <= SPAN_MAX:
-            raise InvalidInput("“from” lies before “to”, and at most 31 days before it.")
-        span_s = (end - start).total_seconds()
-        step_s = whole(
-            request, "step", default=max(1, int(span_s / POINTS)), least=1, most=31 * 86400
-        )
+            return self._of_points(request, path, signal)
+        start, end, step_s = _span(request, now=self.now)
         by_event = signal_of(signal).by_event
         step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=by_event)
-        if span_s / step_s > POINTS_MAX:
-            raise InvalidInput(f"At most {POINTS_MAX:,} points: choose a longer “step”.")
+        _steps_check(start, end, step_s)
         arms, release_id = _arms(asked, path)
         fields: dict[str, Any] = {
             "signal": signal,
@@ -103,7 +98,11 @@ class SeriesView(ApiView):
         points = signal_series(arms=arms, step_s=step_s, **fields)
         baseline = None
         if arms == [ARM_CANDIDATE]:
-            baseline = _mean(signal_series(arms=[ARM_STABLE], step_s=int(span_s) + 1, **fields))
+            baseline = _mean(
+                signal_series(
+                    arms=[ARM_STABLE], step_s=int((end - start).total_seconds()) + 1, **fields
+                )
+            )
         return Response(
             {
                 "signal": signal,
@@ -118,6 +117,48 @@ class SeriesView(ApiView):
                 "baseline": baseline,
             }
         )
+
+    def _of_points(self, request: Request, path: WorkflowPath, name: str) -> Response:
+        """Answer a name that is no signal of runs: metric points of it, where there are some."""
+        asked = request.query_params
+        start, end, step_s = _span(request, now=self.now)
+        _steps_check(start, end, step_s)
+        version, arm = asked.get("release"), asked.get("arm")
+        if arm and arm not in ARMS:
+            raise InvalidInput("“arm” is candidate or stable.")
+        document = point_document(
+            path,
+            name,
+            start=start,
+            end=end,
+            step_s=step_s,
+            segment_ids=_segments(asked, path),
+            release_id=_release_id(path, version) if version else None,
+            arms=[ARMS[arm]] if arm else None,
+        )
+        if document is None:
+            known = ", ".join([*SIGNALS, *names_of(path, now=self.now)[:50]])
+            raise InvalidInput(
+                f"There is no signal “{name[:80]}”.",
+                errors=[{"pointer": "/signal", "detail": f"Known: {known}."}],
+            )
+        return Response({**document, "marks": _marks(path, start, end)})
+
+
+def _span(request: Request, *, now: datetime) -> tuple[datetime, datetime, int]:
+    """Return the span asked for and its step in seconds, as it was asked for."""
+    end = moment(request, "to", now)
+    start = moment(request, "from", end - timedelta(hours=1))
+    if not timedelta(0) < end - start <= SPAN_MAX:
+        raise InvalidInput("“from” lies before “to”, and at most 31 days before it.")
+    span_s = (end - start).total_seconds()
+    step_s = whole(request, "step", default=max(1, int(span_s / POINTS)), least=1, most=31 * 86400)
+    return start, end, step_s
+
+
+def _steps_check(start: datetime, end: datetime, step_s: int) -> None:
+    if (end - start).total_seconds() / step_s > POINTS_MAX:
+        raise InvalidInput(f"At most {POINTS_MAX:,} points: choose a longer “step”.")
 
 
 def _word(asked: Any, key: str) -> str:

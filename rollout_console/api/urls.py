@@ -6,11 +6,14 @@ from rollout_console.api import (
     action_requests,
     controls,
     docs,
+    economics,
     expansions,
     exposure,
     health,
     plans,
+    pulls,
     reads,
+    releases,
     series,
 )
 
@@ -26,6 +29,8 @@ urlpatterns = [
     path("v1/rollouts/<str:slug>", reads.RolloutView.as_view(), name="rollout"),
     path("v1/rollouts/<str:slug>/verdicts", reads.VerdictsView.as_view(), name="verdicts"),
     path("v1/rollouts/<str:slug>/readiness", reads.ReadinessView.as_view(), name="readiness"),
+    path("v1/rollouts/<str:slug>/mix", economics.MixView.as_view(), name="mix"),
+    path("v1/rollouts/<str:slug>/economics", economics.EconomicsView.as_view(), name="economics"),
     path("v1/exposure/versions", reads.ExposureVersionsView.as_view(), name="exposure_versions"),
     path(
         "v1/exposure/versions/<int:number>",
@@ -63,9 +68,21 @@ urlpatterns = [
         name="segment_match",
     ),
     path(
+        "v1/workflows/<str:workflow>/releases",
+        releases.ReleasesView.as_view(),
+        name="releases",
+    ),
+    path(
         "v1/workflows/<str:workflow>/releases/<str:version>",
-        controls.ReleaseView.as_view(),
+        releases.ReleaseView.as_view(),
         name="release",
+    ),
+    path("v1/workflows/<str:workflow>/pulls", pulls.PullsView.as_view(), name="pulls"),
+    path("v1/workflows/<str:workflow>/pulls/<str:name>", pulls.PullView.as_view(), name="pull"),
+    path(
+        "v1/workflows/<str:workflow>/comparison",
+        releases.ComparisonView.as_view(),
+        name="comparison",
     ),
     path("v1/rollouts/<str:slug>/ready", controls.ReadyView.as_view(), name="ready"),
     path("v1/rollouts/<str:slug>/go-live", controls.GoLiveView.as_view(), name="go_live"),

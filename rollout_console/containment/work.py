@@ -15,8 +15,8 @@ from rollout_console.core.heartbeats import heartbeat_record
 from signals.alerts.services import alerts_half_time, guards_watch
 from signals.buckets.services import buckets_fold, stale_fold
 from signals.guards.retention import storage_keep
+from signals.ingest.drain import batches_drain
 from signals.ingest.labels import observations_attribute
-from signals.ingest.services import batches_drain
 
 log = structlog.get_logger()
 

@@ -186,7 +186,7 @@ class _Parser:
         if token.kind not in ("name", "quoted") or token.text in _RESERVED:
             raise ExpressionInvalid(f"{_shown(token)} does not belong there.")
         if token.kind == "name" and self._take("("):
-            return self._call(token)
+            return self._steps(self._call(token))
         return self._lookup(token)
 
     def _call(self, token: _Token) -> Compute:
@@ -214,7 +214,9 @@ class _Parser:
         root = token.text.strip("`")
         if not self._in_filter:
             (self.given if token.text.startswith("$") else self.names).add(root)
-        compute: Compute = lambda values: values.get(root)  # noqa: E731  # grows step by step
+        return self._steps(lambda values: values.get(root))
+
+    def _steps(self, compute: Compute) -> Compute:
         while True:
             if self._take("."):
                 step = self._next()

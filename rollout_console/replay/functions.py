@@ -166,6 +166,30 @@ def _last(value: Any) -> Any:
     return value[-1] if isinstance(value, list) and value else None if value == [] else value
 
 
+def _list(*values: Any) -> list[Any]:
+    return list(values)
+
+
+def _values(value: Any) -> list[Any] | None:
+    if value is None or isinstance(value, list):
+        return value
+    if not isinstance(value, dict):
+        raise ValueRefused(f"{shown(value)} is no object")
+    return list(value.values())
+
+
+def _find(items: Any, member: Any, wanted: Any) -> Any:
+    """Return the first of the items whose `member` is `wanted`; null where none is."""
+    if items is None or wanted is None:
+        return None
+    if not isinstance(items, list):
+        raise ValueRefused(f"{shown(items)} is no list")
+    name = text_of(member)
+    return next(
+        (item for item in items if isinstance(item, dict) and item.get(name) == wanted), None
+    )
+
+
 def _round(value: Any) -> int | None:
     if value is None:
         return None
@@ -189,6 +213,9 @@ FUNCTIONS: Final[Mapping[str, tuple[Callable[..., Any], int, int]]] = {
     "count": (_count, 1, 1),
     "first": (_first, 1, 1),
     "last": (_last, 1, 1),
+    "list": (_list, 1, MANY),
+    "values": (_values, 1, 1),
+    "find": (_find, 3, 3),
     "contains": (_contains, 2, 2),
     "starts_with": (_text_function(str.startswith), 2, 2),
     "ends_with": (_text_function(str.endswith), 2, 2),

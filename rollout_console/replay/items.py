@@ -1,6 +1,6 @@
-"""A record through a mapping: the run or observation it stands for, or why not. Pure."""
+"""A record through a mapping: the runs, observations and gauges it stands for, or why not. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,10 +10,11 @@ from typing import Any, Final
 import msgspec
 
 from rollout_console.replay.functions import ValueRefused, number_of, shown, text_of, truth_of
-from rollout_console.replay.mapping import NUMBER, TEXT, TIME, TRUTH, WHOLE, Mapping, Section
+from rollout_console.replay.mapping import EACH, NUMBER, TEXT, TIME, TRUTH, WHOLE, Mapping, Section
 
 RUN: Final = "run"
 OBSERVATION: Final = "observation"
+GAUGE: Final = "gauge"
 # What any encoder of JSON can write; what a field takes is less.
 NUMBER_MAX: Final = 2**62
 # The longest id that is taken.
@@ -41,7 +42,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A run or an observation before it is put into text; times are still times."""
+    """A run, an observation or a gauge before it is put into text; times are still times."""
 
     kind: str
     place: Place
@@ -81,29 +82,71 @@ def _id_of_replay(given: str, started_at: datetime) -> str:
     return f"{given}{tail}"
 
 
-def item_of(
+def items_of(
     mapping: Mapping, values: dict[str, Any], *, place: Place, workflow: str
-) -> Item | Refusal | None:
-    """Return what a record stands for, None where that is nothing.
+) -> Iterator[Item | Refusal]:
+    """Yield what a record stands for; nothing where that is nothing.
+
+    It is the first of run, observation and gauge that it fits, and beside that whatever sections
+    with `each` make of it.
 
     Args:
         values: the record's own, with `$file`, `$row`, `$head` and `$joined` beside them.
     """
-    sections = ((RUN, mapping.runs), (OBSERVATION, mapping.observations))
+    sections = (
+        (RUN, mapping.runs),
+        (OBSERVATION, mapping.observations),
+        (GAUGE, mapping.gauges),
+    )
+    is_one = False
     for kind, section in sections:
-        if section is None:
+        if section is None or (is_one and section.each is None):
             continue
         try:
             if section.when is not None and not truth_of(section.when(values)):
                 continue
         except ValueRefused as refused:
-            return Refusal(place, "", f"`when`: {refused}.")
-        return _item(kind, section, values, place=place, workflow=workflow)
-    return None
+            # What it is cannot be told, so it is nothing else either.
+            yield Refusal(place, "", f"`when`: {refused}.")
+            return
+        try:
+            parts = [(None, values)] if section.each is None else _parts(section.each, values)
+        except ValueRefused as refused:
+            yield Refusal(place, "", f"`each`: {refused}.")
+            continue
+        is_one = is_one or section.each is None
+        for key, part in parts:
+            yield _item(kind, section, part, place=place, key=key, workflow=workflow)
+
+
+def _parts(
+    each: Callable[[dict[str, Any]], Any], values: dict[str, Any]
+) -> list[tuple[str | None, dict[str, Any]]]:
+    """Return one set of values for each element, with `$each` beside the record's own."""
+    found = each(values)
+    if found is None:
+        return []
+    elements: list[tuple[str, Any]]
+    if isinstance(found, dict):
+        elements = list(found.items())
+    elif isinstance(found, list):
+        elements = [(str(number), value) for number, value in enumerate(found, start=1)]
+    else:
+        raise ValueRefused(f"{shown(found)} is neither a list nor an object")
+    return [
+        (key, {**values, EACH: {"key": key, "value": value, "number": number}})
+        for number, (key, value) in enumerate(elements, start=1)
+    ]
 
 
 def _item(
-    kind: str, section: Section, values: dict[str, Any], *, place: Place, workflow: str
+    kind: str,
+    section: Section,
+    values: dict[str, Any],
+    *,
+    place: Place,
+    key: str | None,
+    workflow: str,
 ) -> Item | Refusal:
     fields: dict[str, Any] = {"workflow": workflow}
     if kind == RUN:
@@ -124,12 +167,14 @@ def _item(
         else:
             fields.setdefault(field.keys[0], {})[field.keys[1]] = value
     if "id" not in fields:
-        fields["id"] = f"{place.file}:{place.row}"
+        fields["id"] = f"{place.file}:{place.row}" + ("" if key is None else f":{key}")
     at = fields.get("occurred_at")
     if not isinstance(at, datetime):
         return Refusal(place, "/occurred_at", "`occurred_at`: the record does not say when.")
     if kind == OBSERVATION and "run_id" not in fields:
         return Refusal(place, "/run_id", "`run_id`: no run is known that this is about.")
+    if kind == GAUGE and "value" not in fields:
+        return Refusal(place, "/value", "`value`: the record does not say how much.")
     return Item(kind, place, at, fields)
 
 

@@ -20,6 +20,15 @@ def mapping_names() -> list[str]:
     return sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
 
 
+def mapping_text(name: str) -> bytes:
+    """Return what a mapping that loads says, as it is written."""
+    return _path_of(name).read_bytes()
+
+
+def _path_of(name: str) -> Path:
+    return BUILT_IN / f"{name}.yaml" if name in mapping_names() else Path(name)
+
+
 def mapping_load(name: str) -> Mapping:
     """Return the built-in mapping of this name, else the one in the file of this name.
 
@@ -27,7 +36,7 @@ def mapping_load(name: str) -> Mapping:
         MappingRefused
     """
     known = mapping_names()
-    path = BUILT_IN / f"{name}.yaml" if name in known else Path(name)
+    path = _path_of(name)
     if name not in known and not path.is_file():
         if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
             raise MappingRefused(f"There is no mapping file {name}.")

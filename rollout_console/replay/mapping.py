@@ -19,7 +19,9 @@ from rollout_console.rollouts.plan_rules import rule_check
 from rollout_console.rollouts.plan_schema import KINDS
 
 SOURCES: Final = ("csv", "jsonl", "json")
-GIVEN: Final = frozenset({"$file", "$row", "$head", "$joined"})
+# What a section with `each` is computed for stands beside these.
+EACH: Final = "$each"
+GIVEN: Final = frozenset({"$file", "$row", "$head", "$joined", EACH})
 _RECORDS: Final = re.compile(r"(?:[^.\[\]]+\.)*[^.\[\]]*\[\]")
 
 # What a field of a run or an observation is, so that a CSV cell can become it.
@@ -80,8 +82,20 @@ OBSERVATION_FIELDS: Final[AnyMapping[str, str]] = {
     "failure_category": TEXT,
     "critical": TRUTH,
 }
+GAUGE_FIELDS: Final[AnyMapping[str, str]] = {
+    "id": TEXT,
+    "occurred_at": TIME,
+    "path": TEXT,
+    "name": TEXT,
+    "value": NUMBER,
+    "unit": TEXT,
+    "segment": TEXT,
+    "release": TEXT,
+    "arm": TEXT,
+}
 RUN_NEEDS: Final = ("occurred_at", "path", "outcome")
 OBSERVATION_NEEDS: Final = ("run_id", "occurred_at", "kind")
+GAUGE_NEEDS: Final = ("occurred_at", "path", "name", "value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +109,14 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What makes a record a run (or an observation), and the fields of that."""
+    """What makes a record a run (or an observation, a gauge), and the fields of that.
+
+    With `each`, a list or an object, it makes one for every element, beside whatever else the
+    record is.
+    """
 
     when: Expression | None
+    each: Expression | None
     fields: tuple[Field, ...]
 
 
@@ -120,6 +139,7 @@ class Mapping:
     workflow: dict[str, Any]
     runs: Section | None
     observations: Section | None
+    gauges: Section | None = None
     names: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -134,21 +154,23 @@ def mapping_read(document: Any) -> tuple[Mapping | None, list[Fault]]:
     source = _source(top.part("source", what="“source”"))
     workflow = _workflow(top.part("workflow", what="“workflow”"))
     reader = _Reader(faults)
-    runs = observations = None
+    runs = observations = gauges = None
     if top.has("runs"):
         runs = reader.section(top, "runs", RUN_FIELDS, RUN_MAPS, RUN_NEEDS)
     if top.has("observations"):
         observations = reader.section(
             top, "observations", OBSERVATION_FIELDS, {}, OBSERVATION_NEEDS
         )
-    if top.whole and runs is None and observations is None:
-        top.fault("runs", "A mapping says what becomes “runs” or “observations”.")
-    for key in ("runs", "observations"):
+    if top.has("gauges"):
+        gauges = reader.section(top, "gauges", GAUGE_FIELDS, {}, GAUGE_NEEDS)
+    if top.whole and runs is None and observations is None and gauges is None:
+        top.fault("runs", "A mapping says what becomes “runs”, “observations” or “gauges”.")
+    for key in ("runs", "observations", "gauges"):
         top.raw(key)
     top.nothing_else()
     if faults.found:
         return None, faults.found
-    return Mapping(source, workflow, runs, observations, frozenset(reader.names)), []
+    return Mapping(source, workflow, runs, observations, gauges, frozenset(reader.names)), []
 
 
 def _source(part: Part) -> Source:
@@ -210,6 +232,7 @@ class _Reader:
     def __init__(self, faults: Faults) -> None:
         self.names: set[str] = set()
         self._faults = faults
+        self._has_each = False
 
     def section(
         self,
@@ -220,7 +243,12 @@ class _Reader:
         needs: tuple[str, ...],
     ) -> Section:
         part = top.part(key, what=f"“{key}”")
-        when = None
+        when = each = None
+        self._has_each = False
+        if part.has("each"):
+            each = self._expression(part.raw("each"), part.at("each"))
+        part.raw("each")
+        self._has_each = each is not None
         if part.has("when"):
             when = self._expression(part.raw("when"), part.at("when"))
         part.raw("when")
@@ -237,7 +265,7 @@ class _Reader:
                 fields += self._map(part.part(name, what=f"“{name}”"), name, members, part)
             part.raw(name)
         part.nothing_else()
-        return Section(when, tuple(fields))
+        return Section(when, each, tuple(fields))
 
     def _map(
         self, part: Part, name: str, members: AnyMapping[str, str] | str, holder: Part
@@ -343,6 +371,8 @@ class _Reader:
                 pointer,
                 f"There is no {sorted(unknown)[0]}; there are {', '.join(sorted(GIVEN))}.",
             )
+        if EACH in read.given and not self._has_each:
+            self._faults.add(pointer, "$each is what “each” of the same section goes through.")
         self.names |= read.names
         return read
 

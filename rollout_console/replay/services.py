@@ -19,21 +19,17 @@ from rollout_console.containment.lifecycle import plan_apply_and_publish
 from rollout_console.containment.work import KEEPER, WORKER
 from rollout_console.core.errors import InvalidInput
 from rollout_console.core.heartbeats import heartbeat_age_s
-from rollout_console.replay.items import RUN, Item, Place, Refusal
+from rollout_console.replay.gauges import GaugePoints
+from rollout_console.replay.items import GAUGE, RUN, Item, Place, Refusal
 from rollout_console.replay.mapping import Mapping
 from rollout_console.replay.observations import observations_store
 from signals.buckets.services import buckets_fold
+from signals.ingest.drain import backfill_drain, batches_drain
 from signals.ingest.framing import JSON, MAX_ITEMS, MAX_UNPACKED
 from signals.ingest.labels import observations_attribute
 from signals.ingest.models import BatchState, IngestBatch
 from signals.ingest.runs import ItemError
-from signals.ingest.services import (
-    BacklogFull,
-    backfill_drain,
-    batch_store,
-    batches_drain,
-    caches_forget,
-)
+from signals.ingest.services import BacklogFull, batch_store, caches_forget
 
 REPLAY: Final = Principal(kind="system", name="replay", id=0)
 # A heartbeat younger than this says that somebody drains beside us.
@@ -146,6 +142,7 @@ class Intake:
     """
 
     backfill: bool
+    gauges: GaugePoints
     reject: Callable[[Refusal], None]
     wait: Wait
     stored: Stored = field(default_factory=Stored)
@@ -153,9 +150,20 @@ class Intake:
     _places: dict[str, list[Place]] = field(default_factory=dict)
     _bytes: dict[str, int] = field(default_factory=dict)
     _open: set[UUID] = field(default_factory=set)
+    _gauges: list[Item] = field(default_factory=list)
+
+    @property
+    def held(self) -> int:
+        """Return how many items are in hand, not stored yet."""
+        return len(self._gauges) + sum(map(len, self._texts.values()))
 
     def add(self, item: Item) -> None:
         """Take one item; a full batch is stored."""
+        if item.kind == GAUGE:
+            self._gauges.append(item)
+            if len(self._gauges) == MAX_ITEMS:
+                self._flush_gauges()
+            return
         text = item.text()
         if len(text) + 2 > MAX_UNPACKED:
             self.refuse(Refusal(item.place, "", f"It is larger than {MAX_UNPACKED:,} bytes."))
@@ -178,6 +186,7 @@ class Intake:
         # Runs first: an observation should find its own.
         for kind in sorted(self._texts, key=lambda kind: kind != RUN):
             self._flush_kind(kind)
+        self._flush_gauges()
 
     def settle(self, *, open_most: int = 0) -> None:
         """Wait until all but so many of the stored batches stand in charts, helping along."""
@@ -200,6 +209,16 @@ class Intake:
         self.stored.accepted += len(texts) - len(errors)
         for error in errors:
             self.refuse(Refusal(places[error.index], error.pointer, error.detail))
+
+    def _flush_gauges(self) -> None:
+        items, self._gauges = self._gauges, []
+        if not items:
+            return
+        made = self.gauges.store(items, backfill=self.backfill, now=timezone.now())
+        self.stored.accepted += made.accepted
+        self.stored.duplicates += made.duplicates
+        for refusal in made.refused:
+            self.refuse(refusal)
 
     def _batch(self, texts: Sequence[bytes], *, kind: str) -> list[ItemError]:
         """Store one batch durably; return what is wrong with its items."""

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from django.utils import timezone
 
-from rollout_console.replay.items import Item, Refusal
+from rollout_console.replay.checkpoints import Checkpoints
+from rollout_console.replay.gauges import GaugePoints
+from rollout_console.replay.items import Item, Place, Refusal
 from rollout_console.replay.play import Player, shifted
 from rollout_console.replay.services import Intake
 from rollout_console.replay.sources import SourceRefused
 from rollout_console.replay.trace import Trace, span_of
 
+# Items stored between two notes of how far a replay has come.
+NOTE_EVERY = 5_000
 # The progress is looked at once in so many records.
 LOOK_EVERY = 200
 
@@ -48,16 +52,41 @@ def replay_run(
     reject: Callable[[Refusal], None],
     stop: threading.Event,
     progress: Callable[[str, int], None],
+    checkpoints: Checkpoints,
 ) -> Result:
     """Put a trace in and wait until it stands in charts; once `stop` is set, what was read so far.
 
     Args:
+        checkpoints: where history notes how far it has come; what was noted is not read again.
         progress: told what is being done and how many bytes of the files are read.
     """
-    intake = Intake(backfill=not options.shift, reject=reject, wait=time.sleep)
+    gauges = GaugePoints(workflow=trace.workflow, source=f"replay:{checkpoints.mapping}")
+    intake = Intake(backfill=not options.shift, gauges=gauges, reject=reject, wait=time.sleep)
+    # What is shifted or played gets new times, so it is another replay each time.
+    before = None if options.shift else checkpoints.last()
+    if before is not None:
+        trace.stored = (before.file, before.row)
+        intake.stored.accepted = before.accepted
+        intake.stored.rejected = before.rejected
+    skipped_before = 0 if before is None else before.skipped
+    numbers = {file.name: number for number, file in enumerate(trace.files)}
+    was: Place | None = None
     broken: list[str] = []
     try:
         for found in _found(trace, options, intake=intake, stop=stop, progress=progress):
+            place = found.place
+            if place != was:
+                if not options.shift and intake.held >= NOTE_EVERY:
+                    # Between two records, so that none is stored in part.
+                    intake.flush()
+                    checkpoints.note(
+                        file=numbers[place.file],
+                        row=place.row - 1,
+                        accepted=intake.stored.accepted,
+                        rejected=intake.stored.rejected,
+                        skipped=skipped_before + trace.skipped,
+                    )
+                was = place
             if isinstance(found, Refusal):
                 intake.refuse(found)
             else:
@@ -68,11 +97,13 @@ def replay_run(
     intake.flush()
     intake.settle()
     broken += [f"{file.path}: {file.broken}" for file in trace.files if file.broken]
+    if not stop.is_set():
+        checkpoints.forget()
     stored = intake.stored
     return Result(
         accepted=stored.accepted,
         rejected=stored.rejected,
-        skipped=trace.skipped,
+        skipped=skipped_before + trace.skipped,
         duplicates=stored.duplicates,
         failed=stored.failed,
         broken=tuple(broken),

@@ -2,11 +2,11 @@
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from rollout_console.replay.items import Item, Place, Refusal, item_of
+from rollout_console.replay.items import Item, Place, Refusal, items_of
 from rollout_console.replay.joins import JOINS, Join
 from rollout_console.replay.mapping import Mapping
 from rollout_console.replay.sources import Record, TraceFile
@@ -18,19 +18,24 @@ EMPTY: Final[dict[str, Any]] = {}
 class Trace:
     """The files of one replay and the mapping they are read by.
 
-    `skipped` counts the records of the pass under way that the mapping has no use for.
+    `skipped` counts the records of the pass under way that the mapping has no use for. `stored`
+    says after which file and row a replay that was cut short goes on: what stands before is met
+    by the joins and then passed over.
     """
 
     files: Sequence[TraceFile]
     mapping: Mapping
     workflow: str
     skipped: int = 0
+    stored: tuple[int, int] = field(default=(0, 0))
 
     def items(self) -> Iterator[Item | Refusal]:
         """Yield every item and refusal, file after file."""
         self.skipped = 0
-        for file in self.files:
-            yield from self._of(file)
+        first, after = self.stored
+        for number, file in enumerate(self.files):
+            if number >= first:
+                yield from self._of(file, after=after if number == first else 0)
 
     def by_time(self) -> Iterator[Item | Refusal]:
         """Yield likewise, with the files interleaved by time; each is taken in its own order."""
@@ -53,19 +58,26 @@ class Trace:
                 latest = max(latest, found.at.timestamp())
             yield latest, number, place, found
 
-    def _of(self, file: TraceFile) -> Iterator[Item | Refusal]:
+    def _of(self, file: TraceFile, *, after: int = 0) -> Iterator[Item | Refusal]:
         join = JOINS[self.mapping.source.join]() if self.mapping.source.join else None
         for record in file.records():
-            found = self._found(file, record, join)
-            if found is None:
-                self.skipped += 1
-            else:
+            if record.row <= after:
+                if join is not None and record.values is not None:
+                    join.facts(record.values, record.row)
+                continue
+            useless = True
+            for found in self._found(file, record, join):
+                useless = False
                 yield found
+            self.skipped += useless
 
-    def _found(self, file: TraceFile, record: Record, join: Join | None) -> Item | Refusal | None:
+    def _found(
+        self, file: TraceFile, record: Record, join: Join | None
+    ) -> Iterator[Item | Refusal]:
         place = Place(file.name, record.row)
         if record.values is None:
-            return Refusal(place, "", record.fault)
+            yield Refusal(place, "", record.fault)
+            return
         values = {
             **record.values,
             "$file": {"name": file.name},
@@ -73,7 +85,7 @@ class Trace:
             "$head": file.head,
             "$joined": EMPTY if join is None else join.facts(record.values, record.row),
         }
-        return item_of(self.mapping, values, place=place, workflow=self.workflow)
+        yield from items_of(self.mapping, values, place=place, workflow=self.workflow)
 
 
 def span_of(found: Iterable[Item | Refusal]) -> tuple[datetime, datetime] | None:

@@ -45,6 +45,7 @@ INSTALLED_APPS = [
     "signals.buckets",
     "signals.health",
     "signals.points",
+    "signals.pulls",
     "signals.guards",
     "signals.alerts",
     "rollout_console.rollouts",
@@ -52,6 +53,7 @@ INSTALLED_APPS = [
     "rollout_console.containment",
     "approvals.expansions",
     "approvals.actions",
+    "rollout_console.replay",
     "rollout_console.web",
     "rollout_console.api",
     "django.contrib.admin",
@@ -258,6 +260,7 @@ def _days(name: str, *, default: int, least: int) -> int:
 RUN_DAYS_KEPT = _days("RUN_DAYS_KEPT", default=30, least=9)
 MINUTE_DAYS_KEPT = _days("MINUTE_DAYS_KEPT", default=40, least=9)
 LEDGER_DAYS_KEPT = _days("LEDGER_DAYS_KEPT", default=400, least=MINUTE_DAYS_KEPT)
+POINT_DAYS_KEPT = _days("POINT_DAYS_KEPT", default=400, least=9)
 
 # --- Expansions: how long a request can be approved and started, in seconds ---
 
@@ -269,7 +272,35 @@ ACTION_VALID_S = env.int("ACTION_VALID_S", default=900)
 
 # --- The watch: what a round does after containment, by dotted name, in this order ---
 
-WATCH_STEPS = ["approvals.expansions.lapses.expansions_sweep"]
+WATCH_STEPS = [
+    "approvals.expansions.lapses.expansions_sweep",
+    "signals.pulls.watch.pulls_overdue",
+]
+
+# --- Pulls: hosts that may be asked (none named: any), and the secrets they want, by name ---
+
+PULL_HOSTS = env.list("PULL_HOSTS", default=[])
+
+
+def _credentials() -> dict[str, dict[str, str]]:
+    words = 'PULL_CREDENTIALS is JSON, such as {"main": {"url": "https://…", "bearer": "…"}}.'
+    try:
+        told = env.json("PULL_CREDENTIALS", default={})
+    except ValueError:
+        # Without its own text, which would hold the secrets.
+        raise ImproperlyConfigured(words) from None
+    if not isinstance(told, dict) or not all(
+        isinstance(each, dict)
+        and "url" in each
+        and ("bearer" in each or "username" in each)
+        and all(isinstance(value, str) for value in each.values())
+        for each in told.values()
+    ):
+        raise ImproperlyConfigured(words)
+    return told
+
+
+PULL_CREDENTIALS = _credentials()
 
 # --- Where the console is reached, for links in messages ---
 

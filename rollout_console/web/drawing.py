@@ -1,5 +1,6 @@
 """Geometry of the small drawings that the server renders as SVG. Pure: no Django."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,3 +77,37 @@ def ring_radii(stages: int) -> list[float]:
     """Return one radius a stage within a circle of 70, the first stage innermost."""
     count = max(1, stages)
     return [round(14 + (70 - 14) * number / max(1, count - 1), 1) for number in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Floating:
+    """A bar of a waterfall on a track of 100; `kind` is whole, up, down or none."""
+
+    kind: str
+    x: float
+    width: float
+    zero: float
+
+
+def waterfall(start: float, parts: Sequence[float]) -> list[Floating]:
+    """Return bars for a start, for each part where the one before it ended, and for their sum.
+
+    `zero` is where nothing stands on the track: parts may lead below it.
+    """
+    edges = [start]
+    for part in parts:
+        edges.append(edges[-1] + part)
+    low, high = min(0.0, *edges), max(0.0, *edges)
+    scale = TRACK / (high - low) if high > low else 0.0
+
+    def bar(kind: str, one: float, other: float) -> Floating:
+        left, right = sorted((one, other))
+        width = max(0.6, (right - left) * scale) if kind != "none" else 0.0
+        x = min((left - low) * scale, TRACK - width)
+        return Floating(kind, round(x, 2), round(width, 2), round(-low * scale, 2))
+
+    bars = [bar("whole", 0.0, start)]
+    for before, part in zip(edges, parts, strict=False):
+        kind = "up" if part > 0 else "down" if part < 0 else "none"
+        bars.append(bar(kind, before, before + part))
+    return [*bars, bar("whole", 0.0, edges[-1])]

@@ -16,6 +16,7 @@ from rollout_console.core.errors import DomainError
 from rollout_console.web.pages import ConsoleRequest, page, page_render
 from rollout_console.web.selectors.cockpit import rollout_get
 from rollout_console.web.selectors.expansions import approvals_list, expand_view, request_view
+from rollout_console.web.selectors.mix import mix_cards
 
 VERSION_DIGITS: Final = 16
 WORDS: Final[dict[str, Word]] = {"approve": "approve", "reject": "reject"}
@@ -41,7 +42,13 @@ def expand(request: ConsoleRequest, slug: str) -> HttpResponse:
     return page_render(
         request,
         "expansions/expand.html",
-        {"view": view, "errors": errors, "posted": request.POST if errors else {}},
+        {
+            "view": view,
+            # It stands outside the live regions, and a poll need not pay for it.
+            "mixes": [] if request.headers.get("X-Live") else mix_cards(rollout, now=now),
+            "errors": errors,
+            "posted": request.POST if errors else {},
+        },
         section="rollouts",
         regions=() if errors else ("heading", "preconditions"),
         now=now,

@@ -27,6 +27,9 @@ COLOURS: Final = {
     "surface": "#ffffff",
 }
 _LABEL_MAX: Final = 24
+# A value so many times as large as all others owns the chart, once there are enough others.
+_TIMES: Final = 10.0
+_ENOUGH: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ def figure(series: Series) -> dict[str, Any]:
         *_line(series, series.stable, "stable", scale),
         *_line(series, series.candidate, "line", scale),
         *_end(series, scale),
+        *beyond(series, scale),
     ]
     return {"data": data, "layout": layout_of(series, scale)}
 
@@ -211,6 +215,34 @@ def _end(series: Series, scale: float) -> list[dict[str, Any]]:
                 "size": 8,
                 "line": {"color": COLOURS["surface"], "width": 2},
             },
+            "hoverinfo": "skip",
+        }
+    ]
+
+
+def beyond(series: Series, scale: float) -> list[dict[str, Any]]:
+    """Return the marks at the upper edge of values that the frame leaves out, each with its text.
+
+    The table and the hover text have them as they are.
+    """
+    top = _range(series, scale)[1]
+    points = [p for p in (*series.candidate, *series.stable) if p.value * scale > top]
+    if not points or series.signal.unit == "share":
+        return []
+    texts = [value_text(series.signal, point.value) for point in points]
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers+text",
+            "name": "beyond the scale",
+            "meta": {"role": "beyond"},
+            "x": [moment_text(point.t) for point in points],
+            "y": [top] * len(points),
+            "text": texts,
+            "textposition": "bottom center",
+            "textfont": {"size": 11, "color": COLOURS["ink-2"]},
+            "marker": {"symbol": "triangle-up", "size": 10, "color": COLOURS["action"]},
+            "cliponaxis": False,
             "hoverinfo": "skip",
         }
     ]
@@ -364,15 +396,32 @@ def _short(text: str) -> str:
 
 
 def _range(series: Series, scale: float) -> list[float]:
-    """Fit the data, and always hold the limit; ranges of few runs may run out of the frame."""
-    values = [point.value * scale for point in (*series.candidate, *series.stable)]
-    if series.limit is not None:
-        values.append(series.limit * scale)
-    if not values:
+    """Fit the data, and always hold the limit; ranges of few runs may run out of the frame.
+
+    So may a few values that would own the chart: `beyond` marks them at its edge.
+    """
+    values = sorted(point.value * scale for point in (*series.candidate, *series.stable))
+    limit = [] if series.limit is None else [series.limit * scale]
+    if not values and not limit:
         return [0.0, 100.0 if series.signal.unit == "share" else 1.0]
-    low, high = min(values), max(values)
+    kept = [*values[: len(values) - _absurd(values, least=max(limit, default=0.0))], *limit]
+    low, high = min(kept), max(kept)
     room = (high - low) * 0.2 or abs(high) * 0.2 or 1.0
     low, high = max(0.0, low - room), high + room
     if series.signal.unit == "share":
         high = min(high, 103.0)
     return [round(low, 6), round(high, 6)]
+
+
+def _absurd(values: Sequence[float], *, least: float) -> int:
+    """Return how many of the largest values, in ascending order, a chart is better off without.
+
+    At most one in twenty, and one at least, each more than ten times all that is left and
+    `least`: with them the others would lie in the lowest tenth, a line without a shape. An
+    incident that lasts has more such points, and is drawn whole.
+    """
+    few = min(max(1, len(values) // 20), len(values) - _ENOUGH)
+    for count in range(few, 0, -1):
+        if 0 < max(values[-count - 1], least) * _TIMES < values[-count]:
+            return count
+    return 0

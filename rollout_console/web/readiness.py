@@ -11,6 +11,7 @@ from rollout_console.core.errors import DomainError
 from rollout_console.rollouts.services import rollout_ready
 from rollout_console.web.pages import ConsoleRequest, number_sent, page, page_render
 from rollout_console.web.selectors.cockpit import rollout_get
+from rollout_console.web.selectors.mix import mix_cards, mix_findings
 from rollout_console.web.selectors.readiness import readiness_view, waiting_rows
 
 
@@ -28,7 +29,14 @@ def readiness(request: ConsoleRequest, slug: str) -> HttpResponse:
     now = timezone.now()
     found = rollout_get(slug, request.principal)
     view = readiness_view(found, principal=request.principal, now=now)
-    return page_render(request, "readiness/gate.html", {"view": view}, section="readiness", now=now)
+    cards = mix_cards(found, now=now)
+    return page_render(
+        request,
+        "readiness/gate.html",
+        {"view": view, "mixes": cards, "findings": [*mix_findings(cards), *view.findings]},
+        section="readiness",
+        now=now,
+    )
 
 
 @require_POST

@@ -9,6 +9,7 @@ from rollout_console.web.figures import (
     COLOURS,
     ChartMark,
     Series,
+    beyond,
     layout_of,
     moment_text,
     scale_of,
@@ -64,7 +65,8 @@ def split_figure(
         "data": [
             _trace(signal, line, place, scale=scale, step_s=step_s)
             for place, line in enumerate(drawn)
-        ],
+        ]
+        + beyond(frame, scale),
         "layout": layout,
     }
 

@@ -52,6 +52,15 @@ VERDICTS: Final[dict[str, Shown]] = {
     "blind": Shown("Blind", "stale", "none"),
 }
 
+# What a difference between two releases says.
+COMPARED: Final[dict[str, Shown]] = {
+    "better": Shown("Better", "ok", "ok"),
+    "worse": Shown("Worse", "breach", "breach"),
+    "none_clear": Shown("No clear difference", "none", "none"),
+    "too_few": Shown("Too few tasks", "none", "none"),
+    "not_known": Shown("Not known", "stale", "none"),
+}
+
 ALERTS: Final[dict[str, Shown]] = {
     "open": Shown("Open", "breach", "breach"),
     "acknowledged": Shown("Acknowledged", "ok", "ok"),

@@ -75,7 +75,10 @@ parts as (
 
 
 def recounted(fold: Fold, length_s: int) -> str:
-    """Return SQL that makes anew, of the ledger, the buckets in [since, until) of `paths`."""
+    """Return SQL that makes anew, of the ledger, the buckets in [since, until).
+
+    Those of the paths `without` are left as they are.
+    """
     return _inserted(fold, length_s, ledger_parts(fold, length_s))
 
 
@@ -90,7 +93,7 @@ parts as (
     select {bin_of("l.minute", length_s)} as minute, {rest}
     from {fold.ledger} as l
     where l.minute >= %(since)s and l.minute < %(until)s
-        and (%(paths)s::int[] is null or l.path_id = any(%(paths)s))
+        and l.path_id <> all(%(without)s::int[])
         and not exists (
             select from ingest_batch as b where b.seq = l.drain and b.folded_at is null
         )
@@ -105,6 +108,46 @@ def bin_of(column: str, length_s: int) -> str:
 def summed(fold: Fold, parts: str) -> str:
     """Return a whole query: what the common table `parts` adds up to, a row a key."""
     return f"with {parts}, {_merged(fold)} {_selected(fold)}"
+
+
+# Sums of double precision depend on the order of adding: n of them differ by at most about n
+# units in the last place (2e-16), which for a million a bucket is well below this.
+TOLERANCE: Final = 1e-9
+
+
+def difference(fold: Fold, expected: str, actual: str) -> str:
+    """Return a query for the first key at which two common tables `parts` add up differently.
+
+    Its row is the key, and an array of texts that say which measures differ and how.
+    """
+    unequal = {
+        name: f"e.{name} is distinct from a.{name}"
+        for name in (*fold.counts, *fold.minima, *fold.maxima, *fold.arrays)
+    }
+    for name in fold.sums:
+        scale = fold.scales.get(name, "abs({side}." + name + ")")
+        scales = ", ".join(scale.format(side=side) for side in "ea")
+        unequal[name] = (
+            f"not coalesce(abs(e.{name} - a.{name}) <= {TOLERANCE} * greatest({scales}),"
+            f" e.{name} is null and a.{name} is null)"
+        )
+    told = ", ".join(
+        f"case when {condition} then '{name} ' || coalesce(e.{name}::text, 'nothing')"
+        f" || ' counted, ' || coalesce(a.{name}::text, 'nothing') || ' held' end"
+        for name, condition in unequal.items()
+    )
+    key = ", ".join(fold.key)
+    return f"""
+select {key}, array_remove(array[{told}], null)
+from ({summed(fold, expected)}) as e full join ({summed(fold, actual)}) as a using ({key})
+where {" or ".join(unequal.values())}
+order by {key} limit 1
+"""  # noqa: S608  # of our own constants
+
+
+def table_parts(fold: Fold, table: str, *, where: str) -> str:
+    """Return the common table `parts`: rows of a table of the fold's columns."""
+    return f"parts as (select {', '.join(fold.columns)} from {table} as l where {where})"  # noqa: S608
 
 
 def _inserted(fold: Fold, length_s: int, parts: str) -> str:

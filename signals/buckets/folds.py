@@ -5,9 +5,9 @@ from the ledger, longer ones from those of a minute.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from signals.buckets.keys import BUCKET_KEY, COUNTS, HISTOGRAMS, MAXIMA, SUBJECTS_MAX, SUMS
 
@@ -31,6 +31,7 @@ class Fold:
         minima, maxima: what the least or greatest is kept of; null where there is none.
         histograms: names before `idx` and `cnt`, two arrays of buckets and their counts.
         sets: arrays of distinct numbers, of which the least hundred are kept.
+        scales: for a sum whose parts may cancel, SQL of what its rounding is small beside.
     """
 
     ledger: str
@@ -42,6 +43,7 @@ class Fold:
     maxima: tuple[str, ...] = ()
     histograms: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
+    scales: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -79,7 +81,7 @@ ARRIVALS: Final = Fold(
 )
 
 
-def _side(name: str, **members: tuple[str, ...]) -> Fold:
+def _side(name: str, **members: Any) -> Fold:
     # A side is charted by the hour or read by the minute; its rows are narrow.
     tables = {MINUTE_S: f"{name}_minute", HOUR_S: f"{name}_hour"}
     return Fold(f"{name}_ledger", MappingProxyType(tables), **members)
@@ -102,6 +104,8 @@ OWN_MEASURES: Final = _side(
     minima=("least",),
     maxima=("largest",),
     histograms=("", "negative_"),
+    # No sum is larger than this, by Cauchy and Schwarz.
+    scales=MappingProxyType({"total": "sqrt({side}.n * {side}.squares)"}),
 )
 MIX: Final = _side("mix", parts=("attribute", "value"), counts=("n",))
 

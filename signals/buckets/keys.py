@@ -22,6 +22,9 @@ MODE_NORMAL: Final = 0
 # 0 where a run did not say.
 INPUT_CONDITIONS: Final = {"clean": 1, "messy": 2, "ambiguous": 3}
 RISKS: Final = {"low": 1, "high": 2}
+# What a mix calls them, beside the attributes of contexts.
+CONDITION: Final = "input_condition"
+RISK: Final = "risk"
 
 # An arrival block is the evidence's unit of time: block = floor(epoch(arrived_at) / BLOCK_S).
 BLOCK_S: Final = 5

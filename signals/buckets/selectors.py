@@ -193,7 +193,7 @@ def series_measures(
         kind: only these cases.
     """
     step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=by_event)
-    if _is_live(start, end, by_event=by_event):
+    if is_live(start, end, by_event=by_event):
         source = "arrival_ledger l"
         place = f"(l.block * {BLOCK_S}) / %s"
         # Kinds are named, so that the index, which tells history apart, is searched by time.
@@ -230,12 +230,13 @@ def series_measures(
 
 def rounded_step(*, start: datetime, end: datetime, step_s: int, by_event: bool = False) -> int:
     """Return the step that a series over this span really has, in seconds."""
-    live = _is_live(start, end, by_event=by_event)
+    live = is_live(start, end, by_event=by_event)
     unit = BLOCK_S if live else least_step(start, end)
     return max(unit, -(-step_s // unit) * unit)
 
 
-def _is_live(start: datetime, end: datetime, *, by_event: bool) -> bool:
+def is_live(start: datetime, end: datetime, *, by_event: bool) -> bool:
+    """Return whether a span is short enough to be read by arrival."""
     return not by_event and (end - start).total_seconds() <= LIVE_SPAN_S
 
 
@@ -279,7 +280,7 @@ def signal_series(
             start=start,
             end=end,
             step_s=step_s,
-            live=_is_live(start, end, by_event=known.by_event),
+            live=is_live(start, end, by_event=known.by_event),
         )
     reading: dict[str, Any] = {
         "path_id": path_id,
@@ -310,7 +311,7 @@ def signal_series(
         )
         failures: dict[datetime, Counter[str]] = {}
         if known.source == "repeats":
-            live = _is_live(start, end, by_event=known.by_event)
+            live = is_live(start, end, by_event=known.by_event)
             failures = step_failures(arms=served_arms, live=live, **reading)
         for moment, measures in _between(steps, start=since, end=until):
             found = estimate(known, measures, span_s=step_s, slow_ms=slow_ms)
@@ -347,6 +348,15 @@ def release_totals(
         for place, measures in found.items()
         if (place[0], place[1]) in ends
     }
+
+
+def release_ends(
+    *, path_ids: Sequence[int], since: datetime, until: datetime
+) -> dict[tuple[int, int], tuple[datetime, datetime]]:
+    """Return by path id and release id the first and newest minute in [since, until)."""
+    paths = list(path_ids)
+    source, arguments = event_rows(ARRIVALS, path_ids=paths, start=since, end=until, step_s=HOUR_S)
+    return _release_ends(source, arguments, since=since, until=until)
 
 
 def _release_ends(

@@ -15,6 +15,7 @@ from signals.buckets.selectors import NewestArrival, newest_arrivals, span_measu
 from signals.catalogue import STATES, signal_of
 from signals.guards.decide import LEAST_SILENCE_S, Evidence
 from signals.guards.models import Compare, Guard, GuardKind, Verdict
+from signals.guards.pace import in_reach
 from signals.health.rules import Distrust, distrust_of
 from signals.health.selectors import assignments_now, distrusts, worst
 from signals.stats.assignment import Assignment
@@ -170,7 +171,7 @@ class _Window:
         mine = [
             newest
             for (path_id, scope), newest in arrivals.items()
-            if path_id == guard.path_id and _in_scope(scope, guard, arm=ARM_CANDIDATE)
+            if path_id == guard.path_id and in_scope(scope, guard, arm=ARM_CANDIDATE)
         ]
         times = [
             at
@@ -206,7 +207,7 @@ class _Window:
         if self.window is None:
             return Evidence(started_at=self.started_at, since=self.started_at, candidate=waiting)
         scopes = read.measures[self.window]
-        segments = {s.segment_id for s in scopes if _in_scope(s, guard, arm=ARM_CANDIDATE)}
+        segments = {s.segment_id for s in scopes if in_scope(s, guard, arm=ARM_CANDIDATE)}
         candidate = _total(scopes, guard, arm=ARM_CANDIDATE)
         estimated, what = self._estimate(guard, candidate), ""
         if signal.source == "repeats":
@@ -257,11 +258,12 @@ class _Window:
         )
 
 
-def _in_scope(scope: Scope, guard: Guard, *, arm: int) -> bool:
+def in_scope(scope: Scope, guard: Guard, *, arm: int) -> bool:
+    """Whether tasks of this scope are what a guard is about, on this arm."""
     if scope.arm != arm or (guard.segment_id is not None and scope.segment_id != guard.segment_id):
         return False
     reach = signal_of(guard.signal).reach
-    if scope.moved if reach == "normal" else not scope.moved and reach == "fallback":
+    if not in_reach(moved=scope.moved, reach=reach):
         return False
     # The arm outlives a rollout: what an earlier candidate did is not this one's.
     if arm != ARM_CANDIDATE or scope.release_id == guard.candidate_id:
@@ -271,13 +273,13 @@ def _in_scope(scope: Scope, guard: Guard, *, arm: int) -> bool:
 
 
 def _total(scopes: Mapping[Scope, Measures], guard: Guard, *, arm: int) -> Measures:
-    return total(m for scope, m in scopes.items() if _in_scope(scope, guard, arm=arm))
+    return total(m for scope, m in scopes.items() if in_scope(scope, guard, arm=arm))
 
 
 def _failures(scopes: Mapping[Scope, Counter[str]], guard: Guard, *, arm: int) -> Counter[str]:
     categories: Counter[str] = Counter()
     for scope, found in scopes.items():
-        if _in_scope(scope, guard, arm=arm):
+        if in_scope(scope, guard, arm=arm):
             categories.update(found)
     return categories
 
@@ -286,7 +288,7 @@ def _waiting(guard: Guard, read: _Read) -> Estimate:
     """Return what waits for reviewers now, on the candidate's arm."""
     found = Backlog()
     for scope, backlog in read.reviews[guard.path_id, _asked_after(guard)].items():
-        if _in_scope(scope, guard, arm=ARM_CANDIDATE):
+        if in_scope(scope, guard, arm=ARM_CANDIDATE):
             found = found + backlog
     value = found.value(signal_of(guard.signal).source, at=read.now)
     return Estimate(value, value, value, 0)

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from rollout_console.catalog.models import WorkflowPath
+from signals.buckets.keys import ARM_CANDIDATE
+from signals.buckets.scopes import Span
+from signals.buckets.selectors import span_measures
 from signals.catalogue import shown_at, signal_of
 from signals.format import limit_text, value_text
 from signals.guards.decide import (
@@ -16,20 +19,25 @@ from signals.guards.decide import (
     runs_needed,
     used_share,
 )
-from signals.guards.evidence import limit_of, verdict_of
+from signals.guards.evidence import in_scope, limit_of, started_at, verdict_of
 from signals.guards.models import Compare, Guard, GuardKind, Verdict
+from signals.guards.pace import Pace
 
 # A verdict that nobody renewed for so long says nothing of now: the watch has stopped.
 _UNWATCHED_S: Final = {GuardKind.TRIGGER.value: 60.0, GuardKind.CRITERION.value: 660.0}
+# Today's traffic: what came in so long, told as tasks an hour.
+RATE_WINDOW: Final = timedelta(hours=1)
+_HOUR_S: Final = 3600.0
+_LEAST_RATE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class VerdictRow:
     """A guard and what it says. Numbers in the signal's unit; None where nothing is known.
 
-    `needs_runs` and `needs_s` say about how much more an open question needs. `age_s` is the age
-    of the newest task that reported the signal at the time of reading. `evidence` holds the
-    figures the verdict stands on.
+    `pace` says about how much more an open question needs, and how long that takes at today's
+    traffic. `age_s` is the age of the newest task that reported the signal at the time of reading.
+    `evidence` holds the figures the verdict stands on.
     """
 
     guard: str
@@ -58,10 +66,22 @@ class VerdictRow:
     data_at: datetime | None
     since: datetime | None
     evidence: dict[str, Any]
-    needs_runs: int | None
-    needs_s: int | None
+    pace: Pace | None
     sentence: str
     ledger_block: int
+
+    @property
+    def needs_runs(self) -> int | None:
+        return None if self.pace is None else self.pace.runs
+
+    @property
+    def needs(self) -> str:
+        """What an open question waits for, as a sentence; empty where none is open."""
+        if self.pace is not None:
+            return f"Needs {self.pace.sentence}."
+        if self.verdict == Word.UNDECIDED:
+            return "How many more tasks that takes cannot be told yet."
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +115,16 @@ class SignalCell:
 
 def verdict_rows(rollout_slugs: Iterable[str], now: datetime) -> list[VerdictRow]:
     """Return every current guard of these rollouts, criteria first, in the plan's order."""
-    return [_verdict_row(guard, now) for guard in _guards(rollout_slugs)]
+    guards = _guards(rollout_slugs)
+    needs = {guard.pk: runs for guard in guards if (runs := runs_open(guard)) is not None}
+    rates = _rates([guard for guard in guards if guard.pk in needs], now)
+    rows = []
+    for guard in guards:
+        runs, pace = needs.get(guard.pk), None
+        if runs is not None:
+            pace = Pace(runs, rates.get(guard.pk), signal_of(guard.signal).counted)
+        rows.append(_verdict_row(guard, pace, now))
+    return rows
 
 
 def limit_drawn(path: WorkflowPath, signal: str) -> float | None:
@@ -153,22 +182,11 @@ def _guards(rollout_slugs: Iterable[str]) -> Sequence[Guard]:
     )
 
 
-def _verdict_row(guard: Guard, now: datetime) -> VerdictRow:
+def _verdict_row(guard: Guard, pace: Pace | None, now: datetime) -> VerdictRow:
     held, signal = verdict_of(guard), signal_of(guard.signal)
     value, low, high = (held.value, held.low, held.high) if held else (None, None, None)
     n = held.n if held else 0
     word, sentence = _said(guard, held)
-    needs = None
-    is_criterion = guard.kind == GuardKind.CRITERION
-    if word in {Word.UNDECIDED, Word.WATCHING}:
-        needs = runs_needed(
-            limit=guard.limit if guard.compare == Compare.LIMIT else None,
-            value=value,
-            low=low,
-            high=high,
-            n=n,
-            min_n=least_n(signal, guard.min_n) if is_criterion else guard.min_n,
-        )
     return VerdictRow(
         guard=guard.slug,
         rollout=guard.rollout,
@@ -202,8 +220,7 @@ def _verdict_row(guard: Guard, now: datetime) -> VerdictRow:
             "min_n": guard.min_n,
             "margin": guard.margin,
         },
-        needs_runs=needs,
-        needs_s=_needs_s(guard, held, needs),
+        pace=pace,
         sentence=sentence,
         ledger_block=held.ledger_block if held else 0,
     )
@@ -218,14 +235,50 @@ def _said(guard: Guard, held: Verdict | None) -> tuple[str, str]:
     return open_word.value, "Starts to watch when the rollout goes live."
 
 
-def _needs_s(guard: Guard, held: Verdict | None, runs: int | None) -> int | None:
-    """Return about how long `runs` more tasks take at the rate of the evidence so far."""
-    if runs is None or held is None or held.n == 0 or held.data_at is None:
+def runs_open(guard: Guard) -> int | None:
+    """Return about how many more tasks an open question needs, None where none is open."""
+    held, signal = verdict_of(guard), signal_of(guard.signal)
+    if _said(guard, held)[0] not in {Word.UNDECIDED, Word.WATCHING}:
         return None
-    span = float(guard.window_s)
-    if guard.evidence_from is not None:
-        span = min(span, max(1.0, (held.data_at - guard.evidence_from).total_seconds()))
-    return max(1, round(runs * span / held.n))
+    is_criterion = guard.kind == GuardKind.CRITERION
+    return runs_needed(
+        limit=guard.limit if guard.compare == Compare.LIMIT else None,
+        value=held.value if held else None,
+        low=held.low if held else None,
+        high=held.high if held else None,
+        n=held.n if held else 0,
+        min_n=least_n(signal, guard.min_n) if is_criterion else guard.min_n,
+    )
+
+
+def _rates(guards: Sequence[Guard], now: datetime) -> dict[int, float]:
+    """Return how many tasks an hour count for each armed guard, in one query for them all.
+
+    Of the last hour, or since its evidence starts where that is later.
+    """
+    armed = [guard for guard in guards if guard.armed]
+    spans = {
+        guard.pk: Span(guard.path_id, min(max(now - RATE_WINDOW, started_at(guard)), now), now)
+        for guard in armed
+    }
+    found = span_measures(
+        list(spans.values()),
+        normal_only=False,
+        histograms_of=(),
+        fields={signal_of(guard.signal).n_of for guard in armed},
+        arms=[ARM_CANDIDATE],
+    )
+    rates = {}
+    for guard in armed:
+        span = spans[guard.pk]
+        n = sum(
+            getattr(measures, signal_of(guard.signal).n_of)
+            for scope, measures in found[span].items()
+            if in_scope(scope, guard, arm=ARM_CANDIDATE)
+        )
+        span_s = max(_LEAST_RATE_S, (span.until - span.since).total_seconds())
+        rates[guard.pk] = n * _HOUR_S / span_s
+    return rates
 
 
 def _age_s(held: Verdict | None, now: datetime) -> float | None:

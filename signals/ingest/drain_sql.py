@@ -69,14 +69,50 @@ _counted: Final = ",\n        ".join(f"{sql} as {name}" for name, sql in _COUNTS
 _kept: Final = ", ".join(f"k.{name}" for name in _COUNTS)
 
 
-def _keep(*, backfill: bool) -> str:
-    """SQL that keeps the new ones of the staged runs and appends to the ledger what they add.
+# What is counted of a run.
+_COUNTED_OF: Final = f"""id_hash, failure_category, subject, route, measures, context, drain,
+        date_bin('1 minute', occurred_at, 'epoch'::timestamptz) as minute,
+        workflow_id, path_id, segment_id, release_id, arm, mode, input_condition, risk,
+        outcome, critical, review_requested, quality_passed, quality_score, latency_ms, cost_usd,
+        input_tokens, output_tokens, context_tokens, retries, steps, tool_calls, retrieved,
+        retrieval_score, confidence, drill is null as counts,
+        occurred_at, floor(extract(epoch from occurred_at) / {BLOCK_S})::bigint as block"""
+
+# Sorted before it is inserted: two drains that meet on the same runs then wait for each other
+# in one order, never in a circle.
+_STAGED: Final = f"""fresh as (
+    insert into run ({_columns})
+    select {_columns} from run_staging order by occurred_at, workflow_id, id_hash
+    on conflict do nothing
+    returning {_COUNTED_OF}
+)"""  # noqa: S608  # of our own constants
+
+
+def _stored(*, backfill: bool) -> str:
+    """SQL of runs in [since, until) as if they were new, and of their batches.
+
+    A batch that is not kept any more was a live one; when it was received is not known.
+    """
+    return f"""ingest_batch as (
+    select d.drain as seq, coalesce(b.received_at, 'epoch'::timestamptz) as received_at
+    from (
+        select distinct drain from public.run
+        where occurred_at >= %(since)s and occurred_at < %(until)s
+    ) as d left join public.ingest_batch as b on b.seq = d.drain
+    where coalesce(b.backfill, false) = {str(backfill).lower()}
+), fresh as (
+    select {_COUNTED_OF} from public.run
+    where occurred_at >= %(since)s and occurred_at < %(until)s
+        and drain in (select seq from ingest_batch)
+)"""  # noqa: S608  # of our own constants
+
+
+def _keep(fresh: str, *, backfill: bool) -> str:
+    """SQL that appends to the ledgers what the runs of the common table `fresh` add.
 
     What is live arrives when its batch was received; history arrives when it happened, and asks
     nobody for a review any more.
     """
-    # Sorted before it is inserted: two drains that meet on the same runs then wait for each other
-    # in one order, never in a circle.
     by_block, newest = "", ""
     block, arrived_at = f"floor(extract(epoch from b.received_at) / {BLOCK_S})", "b.received_at"
     if backfill:
@@ -84,18 +120,7 @@ def _keep(*, backfill: bool) -> str:
         block, arrived_at = "k.block", "k.newest_at"
     sides = ", ".join(side.append(backfill=backfill) for side in SIDES)
     return f"""
-with fresh as (
-    insert into run ({_columns})
-    select {_columns} from run_staging order by occurred_at, workflow_id, id_hash
-    on conflict do nothing
-    returning id_hash, failure_category, subject, route, measures, context, drain,
-        date_bin('1 minute', occurred_at, 'epoch'::timestamptz) as minute,
-        workflow_id, path_id, segment_id, release_id, arm, mode, input_condition, risk,
-        outcome, critical, review_requested, quality_passed, quality_score, latency_ms, cost_usd,
-        input_tokens, output_tokens, context_tokens, retries, steps, tool_calls, retrieved,
-        retrieval_score, confidence, drill is null as counts,
-        occurred_at, floor(extract(epoch from occurred_at) / {BLOCK_S})::bigint as block
-), k as (
+with {fresh}, k as (
     select drain, {by_block}{_key}, {newest}
         {_counted},
         array_agg({bucket("latency_ms")}) filter (where latency_ms > 0) as latency_all,
@@ -126,8 +151,10 @@ select drain, count(*) from fresh group by drain
 """  # noqa: S608  # of our own constants
 
 
-KEEP: Final = _keep(backfill=False)
-KEEP_BACKFILL: Final = _keep(backfill=True)
+KEEP: Final = _keep(_STAGED, backfill=False)
+KEEP_BACKFILL: Final = _keep(_STAGED, backfill=True)
+# The same of runs that are stored, for temporary tables of the ledgers' names.
+RECOUNT: Final = tuple(_keep(_stored(backfill=kind), backfill=kind) for kind in (False, True))
 
 # What observations wait for is noted, not looked for: with none waiting this costs one look.
 AWAITED: Final = """

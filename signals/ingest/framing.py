@@ -17,7 +17,7 @@ COMMAS_BEFORE_COUNTING: Final = 1_000_000
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
-_GZIP_MAGIC: Final = b"\x1f\x8b"
+GZIP_MAGIC: Final = b"\x1f\x8b"
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},]', re.DOTALL)
 
 _items_of: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -76,7 +76,7 @@ def unpacked(body: bytes, content_encoding: str | None) -> bytes:
             rest = member.unused_data
             if not rest:
                 break
-            if not rest.startswith(_GZIP_MAGIC):
+            if not rest.startswith(GZIP_MAGIC):
                 raise Unreadable("Something follows the gzip data.")
     except zlib.error as error:
         raise Unreadable("Content-Encoding says gzip, but the data are not.") from error

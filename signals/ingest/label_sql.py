@@ -166,9 +166,11 @@ _ADDED: Final = {
 _measures: Final = (*COUNTS, *SUMS)
 _arrays: Final = tuple(f"{name}_{part}" for name in HISTOGRAMS for part in ("idx", "cnt"))
 
+
 # A fact is counted for the first observation that brings it, unless the run itself did: one
 # task's quality is never counted twice. Reviews are counted one by one.
-COUNT: Final = f"""
+def _count(*, won_before: str = "") -> str:
+    return f"""
 with brought as (
     select {_run}, fact, id_hash, drain, occurred_at
     from attributed cross join lateral (values
@@ -180,7 +182,7 @@ with brought as (
         ('negative', value in ({_negative})),
         ('failure:' || failure_category, failure_category is distinct from run_category)
     ) as f(fact, holds)
-    where counts and holds and fact is not null
+    where counts and holds and fact is not null{won_before}
 ), won as (
     insert into task_fact (workflow_id, run_hash, run_occurred_at, fact, observation)
     select distinct on ({_run}, fact) {_run}, fact, id_hash from brought
@@ -204,6 +206,29 @@ insert into arrival_ledger (
 select %(drain)s, floor(extract(epoch from arrived_at) / {BLOCK_S}), arrived_at, backfill, {_key},
     {", ".join(_ADDED.get(name, "0") for name in _measures)}, {", ".join(["'{}'"] * len(_arrays))}
 from told group by arrived_at, backfill, {_key}
+"""  # noqa: S608  # of our own constants
+
+
+COUNT: Final = _count()
+# For counting again: only what was counted for the task then.
+RECOUNT: Final = _count(
+    won_before="""
+        and exists (
+            select from public.task_fact as t where t.workflow_id = attributed.workflow_id
+                and t.run_hash = attributed.run_hash and t.run_occurred_at = attributed.run_at
+                and t.fact = f.fact and t.observation = attributed.id_hash
+        )"""
+)
+MATCH_AGAIN: Final = f"""
+insert into matching ({_columns}, received_at, run_at)
+select {_columns}, received_at, run_occurred_at from observation
+where state = 1 and run_occurred_at >= %(since)s and run_occurred_at < %(until)s
+union all
+select {", ".join(f"o.{name}" for name in COLUMNS)}, o.received_at, r.occurred_at
+from observation as o join public.run as r
+    on r.workflow_id = o.workflow_id and r.id_hash = o.run_hash
+    and r.occurred_at >= %(since)s and r.occurred_at < %(until)s
+where o.state = 1 and o.run_occurred_at is null
 """  # noqa: S608  # of our own constants
 
 CLOSE_REVIEWS: Final = f"""

@@ -1,32 +1,28 @@
-"""Accept batches of runs or observations durably; drain them into rows and ledger entries."""
+"""Accept batches of runs or observations durably."""
 
-import gzip
 import time
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
 import msgspec
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import connection
 
 from approvals.authority.principals import Principal
-from rollout_console.catalog.models import Release, Segment, WorkflowPath
+from rollout_console.catalog.models import WorkflowPath
 from rollout_console.core.errors import DomainError
-from signals.buckets.retention import days_fill
-from signals.ingest import drain_sql, framing
+from signals.ingest import framing
 from signals.ingest.ids import uuid7
-from signals.ingest.labels import observations_keep
-from signals.ingest.models import BatchKind, BatchState, IngestBatch
+from signals.ingest.models import BatchKind, BatchState
 from signals.ingest.nudging import nudger
-from signals.ingest.observations import Observation, observation_read
+from signals.ingest.observations import observation_read
 from signals.ingest.places import Places, forget, places
 from signals.ingest.retention import dropped_days
-from signals.ingest.rows import Names, PathRoles, run_line
 from signals.ingest.runs import (
     SLUG_WITHOUT_DOT,
     ItemError,
@@ -35,22 +31,15 @@ from signals.ingest.runs import (
     run_read,
     time_bounds,
 )
-from signals.ingest.segments import SegmentRules
 from signals.ingest.selectors import queue_state
 
 log = structlog.get_logger()
 
-# Runs drained in one transaction, unless one batch alone holds more.
-GROUP_RUNS: Final = 10_000
-ATTEMPTS: Final = 5
 # Paths that reports alone may add to a workflow.
 DISCOVERED_PATHS: Final = 200
 # How long a process trusts its last look at the backlog.
 BACKLOG_FRESH_S: Final = 0.5
-GZIP_MAGIC: Final = b"\x1f\x8b"
 
-_runs_decode: Final = msgspec.json.Decoder(list[Run]).decode
-_observations_decode: Final = msgspec.json.Decoder(list[Observation]).decode
 _json_encode: Final = msgspec.json.Encoder().encode
 
 
@@ -114,7 +103,7 @@ def batch_store(
     packed = None
     if good:
         whole = len(good) == len(items) and text.lstrip(b" \t\r\n").startswith(b"[")
-        if whole and body.startswith(GZIP_MAGIC):
+        if whole and body.startswith(framing.GZIP_MAGIC):
             packed = body
         else:
             packed = zlib.compress(text if whole else b"[" + b",".join(good) + b"]", 1)
@@ -302,245 +291,3 @@ def _batch_insert(
                 kind == BatchKind.RUNS and not backfill and not done,
             ],
         )
-
-
-# --- Drain ---
-
-
-@dataclass(frozen=True, slots=True)
-class _Picked:
-    seq: int
-    kind: str
-    body: bytes
-    n_accepted: int
-
-
-def batches_drain(*, now: datetime) -> int:
-    """Turn every waiting batch into runs and ledger entries; return how many were drained.
-
-    Observations are kept until `observations_attribute` counts them with their runs.
-
-    Safe to run many at once: each claims batches with a row lock, and a run that two batches
-    carry is kept by whichever commits first. A batch that fails is tried again later, and set
-    aside with its error after some attempts, so that the queue moves on.
-    """
-    drained = 0
-    while (some := _next_drain(backfill=False, now=now)) is not None:
-        drained += some
-    # Of history one group a round: neither reports nor guards wait behind it.
-    return drained + backfill_drain(now=now)
-
-
-def backfill_drain(*, now: datetime) -> int:
-    """Drain the next group of backfilled batches; return how many there were."""
-    return _next_drain(backfill=True, now=now) or 0
-
-
-def _next_drain(*, backfill: bool, now: datetime) -> int | None:
-    """Drain the oldest free batches together; None where none waits.
-
-    0 stands for a batch that failed and waits for another attempt, or was set aside.
-    """
-    limit = GROUP_RUNS
-    while True:
-        picked: list[_Picked] = []
-        try:
-            with transaction.atomic():
-                picked = _pick(limit, backfill=backfill, now=now)
-                if not picked:
-                    return None
-                _group_drain(picked, backfill=backfill, now=now)
-        except (OperationalError, InterfaceError):
-            # Postgres, not the batch: whoever called tries again.
-            raise
-        except Exception as error:  # noqa: BLE001  # logged where it is set aside
-            # The outer edge of a batch's work: whatever is in it must not stop the others.
-            if len(picked) > 1:
-                limit = 0
-                continue
-            _batch_set_aside(picked[0].seq if picked else None, error=error, now=now)
-            return 0
-        return len(picked)
-
-
-def _pick(limit: int, *, backfill: bool, now: datetime) -> list[_Picked]:
-    """Lock the oldest free batch, and small ones of its kind after it up to `limit` items."""
-    picked = _lock_batches(1, kind=None, after=0, at_most=None, backfill=backfill, now=now)
-    if not picked:
-        return []
-    first = picked[0]
-    more = (limit - first.n_accepted) // max(first.n_accepted, 20)
-    if more > 0:
-        at_most = max(first.n_accepted, 20)
-        picked += _lock_batches(
-            more, kind=first.kind, after=first.seq, at_most=at_most, backfill=backfill, now=now
-        )
-    return picked
-
-
-def _lock_batches(
-    count: int,
-    *,
-    kind: str | None,
-    after: int,
-    at_most: int | None,
-    backfill: bool,
-    now: datetime,
-) -> list[_Picked]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            select seq, kind, body, n_accepted from ingest_batch
-            where state = 'pending' and backfill = %s and (retry_at is null or retry_at <= %s)
-                and (%s::text is null or kind = %s) and seq > %s
-                and (%s::int is null or n_accepted <= %s)
-            order by seq limit %s for update skip locked
-            """,
-            [backfill, now, kind, kind, after, at_most, at_most, count],
-        )
-        return [_Picked(seq, kind, bytes(body), n) for seq, kind, body, n in cursor.fetchall()]
-
-
-def _group_drain(picked: Sequence[_Picked], *, backfill: bool, now: datetime) -> None:
-    unknown: dict[int, dict[str, int]] = {}
-    if picked[0].kind == BatchKind.RUNS:
-        fresh = _runs_keep(picked, backfill=backfill, unknown_segments=unknown, now=now)
-    else:
-        fresh = observations_keep(
-            [(batch.seq, _observations_decode(_unpacked(batch.body))) for batch in picked]
-        )
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """
-            update ingest_batch set state = 'drained', drained_at = %s, duplicates = %s,
-                unknown_segments = %s, body = null, body_bytes = 0, error = ''
-            where seq = %s
-            """,
-            [
-                (
-                    now,
-                    batch.n_accepted - fresh.get(batch.seq, 0),
-                    _json_encode(unknown.get(batch.seq, {})).decode(),
-                    batch.seq,
-                )
-                for batch in picked
-            ],
-        )
-
-
-def _runs_keep(
-    picked: Sequence[_Picked],
-    *,
-    backfill: bool,
-    unknown_segments: dict[int, dict[str, int]],
-    now: datetime,
-) -> dict[int, int]:
-    """Keep the batches' new runs with their ledger entries; return how many each brought.
-
-    Segment names nobody knows are counted in `unknown_segments`, by batch.
-    """
-    batches = [(batch, _runs_decode(_unpacked(batch.body))) for batch in picked]
-    runs = [run for _, batch_runs in batches for run in batch_runs]
-    names = _names_read(runs, now=now)
-    lines: list[str] = []
-    for batch, batch_runs in batches:
-        seen = unknown_segments[batch.seq] = {}
-        lines.extend(
-            run_line(run, drain=batch.seq, names=names, unknown_segments=seen) for run in batch_runs
-        )
-    lines.append("")
-    days = sorted({run.occurred_at.astimezone(UTC).date() for run in runs})
-    if backfill:
-        days_fill(days, now=now)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "select run_day_ensure(day) from unnest(%s::date[]) as day order by day", [days]
-        )
-        cursor.execute(drain_sql.STAGING)
-        with cursor.copy(drain_sql.COPY) as copy:
-            copy.write("\n".join(lines))
-        cursor.execute(drain_sql.KEEP_BACKFILL if backfill else drain_sql.KEEP)
-        fresh = dict(cursor.fetchall())
-        cursor.execute(drain_sql.AWAITED)
-    return fresh
-
-
-def _unpacked(body: bytes) -> bytes:
-    return gzip.decompress(body) if body.startswith(GZIP_MAGIC) else zlib.decompress(body)
-
-
-def _names_read(runs: Iterable[Run], *, now: datetime) -> Names:
-    """Look up what the runs name; a release nobody registered is added as such."""
-    slugs: set[str] = set()
-    versions: set[tuple[str, str]] = set()
-    for run in runs:
-        slugs.add(run.workflow)
-        if run.release is not None:
-            versions.add((run.workflow, run.release))
-    paths = {
-        (workflow, path): PathRoles(workflow_id, path_id, stable_id or 0, candidate_id or 0)
-        for workflow, path, workflow_id, path_id, stable_id, candidate_id in (
-            WorkflowPath.objects.filter(workflow__slug__in=slugs).values_list(
-                "workflow__slug", "slug", "workflow_id", "pk", "stable_id", "candidate_id"
-            )
-        )
-    }
-    workflow_ids = {workflow: roles.workflow_id for (workflow, _), roles in paths.items()}
-    segments: dict[tuple[int, str], int] = {}
-    rules: dict[int, list[tuple[int, Any]]] = {pk: [] for pk in workflow_ids.values()}
-    for pk, workflow_id, slug, rule in (
-        Segment.objects.filter(workflow_id__in=rules)
-        .order_by("pk")
-        .values_list("pk", "workflow_id", "slug", "rule")
-    ):
-        segments[workflow_id, slug] = pk
-        rules[workflow_id].append((pk, rule))
-    wanted = sorted((workflow_ids[workflow], version) for workflow, version in versions)
-    return Names(
-        paths=paths,
-        releases=_releases_ensure(wanted, now=now),
-        segments=segments,
-        rules={pk: SegmentRules(found) for pk, found in rules.items()},
-    )
-
-
-def _releases_ensure(
-    wanted: Sequence[tuple[int, str]], *, now: datetime
-) -> dict[tuple[int, str], int]:
-    found = _releases_read(wanted)
-    missing = [key for key in wanted if key not in found]
-    if missing:
-        # Sorted, like everything that two drains may both insert.
-        Release.objects.bulk_create(
-            [
-                Release(workflow_id=pk, version=version, registered=False, created_at=now)
-                for pk, version in missing
-            ],
-            ignore_conflicts=True,
-        )
-        found = _releases_read(wanted)
-    return found
-
-
-def _releases_read(wanted: Sequence[tuple[int, str]]) -> dict[tuple[int, str], int]:
-    rows = Release.objects.filter(
-        workflow_id__in={workflow_id for workflow_id, _ in wanted},
-        version__in={version for _, version in wanted},
-    ).values_list("workflow_id", "version", "pk")
-    return {(workflow_id, version): pk for workflow_id, version, pk in rows}
-
-
-def _batch_set_aside(seq: int | None, *, error: Exception, now: datetime) -> None:
-    """Note a failed attempt: try again later, or give up and keep the batch with its error."""
-    if seq is None:
-        raise error
-    batch = IngestBatch.objects.only("attempts").get(pk=seq)
-    attempts = batch.attempts + 1
-    state = BatchState.FAILED if attempts >= ATTEMPTS else BatchState.PENDING
-    IngestBatch.objects.filter(pk=seq, state=BatchState.PENDING).update(
-        attempts=attempts,
-        state=state,
-        error=f"{type(error).__name__}: {error}".replace("\0", "")[:2000],
-        retry_at=now + timedelta(seconds=2**attempts),
-    )
-    log.error("ingest.batch_failed", seq=seq, attempts=attempts, exc_info=error)

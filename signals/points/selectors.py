@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.db import connection
 
@@ -128,7 +128,7 @@ def point_steps(
     source: str | None = None,
     live_only: bool = False,
 ) -> PointSeriesSteps | None:
-    """Return a name's points in [start, end) by step; None where nothing was stored under it.
+    """Return a name's points in [start, end) by step; None where nothing ever was stored under it.
 
     Steps are labelled by their start, whole multiples of `step_s` since 1970. Where one name is
     stored in several kinds or units, which do not add up, it is the one with the newest point.
@@ -137,10 +137,22 @@ def point_steps(
         segment_ids, release_id, arms, source: only these; None for all, those without included.
         live_only: leave recorded history out, as whoever judges what goes on now must.
     """
-    found = _series(workflow_id, path_id, name, end, segment_ids, release_id, arms, source)
-    if found is None:
+    known = _series_known(workflow_id, path_id, name, before=end)
+    if not known:
         return None
-    ids, kind, unit, sources = found
+    wanted = [
+        each
+        for each in known
+        if (segment_ids is None or each.segment_id in segment_ids)
+        and (release_id is None or each.release_id == release_id)
+        and (arms is None or each.arm in arms)
+        and (source is None or each.source == source)
+    ]
+    newest = max(wanted or known, key=lambda each: (each.newest_at or _EPOCH, each.id))
+    kind, unit = newest.kind, newest.unit
+    meant = [each for each in wanted if (each.kind, each.unit) == (kind, unit)]
+    ids = [each.id for each in meant]
+    sources = tuple(sorted({each.source for each in meant}))
     where = "series_id = any(%s) and at >= %s and at < %s"
     where += " and not backfill" if live_only else ""
     given: list[Any] = [step_s, ids, start, end]
@@ -161,46 +173,30 @@ def point_steps(
     return PointSeriesSteps(name, kind, unit, sources, step_s, steps)
 
 
-def _series(
-    workflow_id: int,
-    path_id: int,
-    name: str,
-    end: datetime,
-    segment_ids: Sequence[int] | None,
-    release_id: int | None,
-    arms: Sequence[int] | None,
-    source: str | None,
-) -> tuple[list[int], Kind, str, tuple[str, ...]] | None:
-    """Return the ids of the series meant, their kind, unit and sources."""
+class _Known(NamedTuple):
+    id: int
+    kind: Kind
+    unit: str
+    source: str
+    segment_id: int
+    release_id: int
+    arm: int
+    newest_at: datetime | None
+
+
+def _series_known(workflow_id: int, path_id: int, name: str, *, before: datetime) -> list[_Known]:
+    """Return every series of this name, with when its newest point before then was measured."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            select s.id, s.kind, s.unit, s.source, (
-                select max(at) from metric_point where series_id = s.id and at < %(end)s)
+            select s.id, s.kind, s.unit, s.source, s.segment_id, s.release_id, s.arm, (
+                select max(at) from metric_point where series_id = s.id and at < %s)
             from point_series s
-            where s.workflow_id = %(workflow)s and s.path_id = %(path)s and s.name = %(name)s
-                and (%(segments)s::int[] is null or s.segment_id = any(%(segments)s))
-                and (%(release)s::int is null or s.release_id = %(release)s)
-                and (%(arms)s::int[] is null or s.arm = any(%(arms)s))
-                and (%(source)s::text is null or s.source = %(source)s)
+            where s.workflow_id = %s and s.path_id = %s and s.name = %s
             """,
-            {
-                "workflow": workflow_id,
-                "path": path_id,
-                "name": name,
-                "end": end,
-                "segments": None if segment_ids is None else list(segment_ids),
-                "release": release_id,
-                "arms": None if arms is None else list(arms),
-                "source": source,
-            },
+            [before, workflow_id, path_id, name],
         )
-        rows = cursor.fetchall()
-    if not rows:
-        return None
-    _, kind, unit, _, _ = max(rows, key=lambda row: (row[4] or _EPOCH, row[0]))
-    meant = [row for row in rows if row[1:3] == (kind, unit)]
-    return [row[0] for row in meant], kind, unit, tuple(sorted({row[3] for row in meant}))
+        return [_Known(*row) for row in cursor.fetchall()]
 
 
 def _histograms(step: str, where: str, given: Sequence[Any]) -> dict[int, list[Histogram]]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
+from django.conf import settings
 from django.db import connection, transaction
 
 from signals.ingest.runs import EARLIEST, time_bounds
@@ -15,6 +16,7 @@ from signals.points.models import SERIES_KEY
 
 # Rows of one statement.
 _AT_ONCE: Final = 5_000
+_PRUNED_AT_ONCE: Final = 20_000
 _encode: Final = msgspec.json.Encoder(uuid_format="canonical").encode
 
 _key: Final = ", ".join(SERIES_KEY)
@@ -122,10 +124,19 @@ def points_store(
     return PointReceipt(stored, len(good) - stored, refused)
 
 
-def points_drop(*, before: datetime) -> int:
-    """Delete the points measured before this; return how many there were."""
+def points_prune(*, now: datetime) -> int:
+    """Delete some of the points that are kept no longer; return how many, 0 when none is left.
+
+    A point's time counts from when it was measured or, of history, from when it came.
+    """
+    before = now - timedelta(days=settings.POINT_DAYS_KEPT)
     with connection.cursor() as cursor:
-        cursor.execute("delete from metric_point where at < %s", [before])
+        cursor.execute(
+            "delete from metric_point where (at, series_id, stream) in ("
+            "select at, series_id, stream from metric_point where at < %s and arrived_at < %s"
+            " order by at limit %s)",
+            [before, before, _PRUNED_AT_ONCE],
+        )
         return int(cursor.rowcount)
 
 

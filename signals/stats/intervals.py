@@ -13,7 +13,8 @@ from statistics import NormalDist
 from typing import Final
 
 ALPHA: Final = 0.05
-_Z: Final = NormalDist().inv_cdf(1 - ALPHA / 2)
+# The two-sided quantile that ALPHA leaves on each side.
+Z: Final = NormalDist().inv_cdf(1 - ALPHA / 2)
 # Above this many observations the binomial is taken as normal: the ranks differ by at most one.
 _EXACT_N: Final = 1000
 
@@ -39,9 +40,9 @@ def rate_interval(successes: float, n: int) -> Interval | None:
     if n == 0:
         return None
     share = successes / n
-    scale = 1 + _Z * _Z / n
-    centre = (share + _Z * _Z / (2 * n)) / scale
-    half = _Z / scale * sqrt(share * (1 - share) / n + _Z * _Z / (4 * n * n))
+    scale = 1 + Z * Z / n
+    centre = (share + Z * Z / (2 * n)) / scale
+    half = Z / scale * sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
     # Rounding may leave 1e-17 where the formula gives exactly 0 or 1.
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == n else min(1.0, centre + half)
@@ -75,13 +76,13 @@ def count_interval(count: float, weight_squares: float | None = None) -> Interva
     range, Breslow and Day 1987, Statistical Methods in Cancer Research II, section 2.3.
     """
     if weight_squares is not None:
-        half = _Z * sqrt(max(0.0, weight_squares))
+        half = Z * sqrt(max(0.0, weight_squares))
         return Interval(max(0.0, count - half), count + half)
     more = count + 1
-    high = more * (1 - 1 / (9 * more) + _Z / (3 * sqrt(more))) ** 3
+    high = more * (1 - 1 / (9 * more) + Z / (3 * sqrt(more))) ** 3
     if count == 0:
         return Interval(0.0, high)
-    low = count * (1 - 1 / (9 * count) - _Z / (3 * sqrt(count))) ** 3
+    low = count * (1 - 1 / (9 * count) - Z / (3 * sqrt(count))) ** 3
     return Interval(max(0.0, low), high)
 
 
@@ -114,7 +115,7 @@ def quantile_ranks(n: int, q: float) -> tuple[int, int]:
     if n < 1 or not 0 < q < 1:
         raise ValueError("n must be at least 1 and q inside (0, 1)")
     if n > _EXACT_N:
-        spread = _Z * sqrt(n * q * (1 - q))
+        spread = Z * sqrt(n * q * (1 - q))
         return max(0, int(n * q - spread)), min(n + 1, int(n * q + spread) + 2)
     below = 0.0  # P(fewer than `rank` values lie under the quantile)
     low, high = 0, n + 1

@@ -4,7 +4,7 @@
   var box = document.getElementById('charts');
   if (!box || !box.dataset.chartsSrc) { return; }
   var EVERY_MS = 4000, HIDDEN_MS = 30000, etag = null, latest = [], timer = null;
-  var ROLE = { line: '--c-line', stable: '--c-alt', end: '--c-line', limit: '--c-limit', release: '--c-release', action: '--breach',
+  var ROLE = { line: '--c-line', stable: '--c-alt', end: '--c-line', limit: '--c-limit', release: '--c-release', action: '--breach', beyond: '--breach',
     split1: '--c-line', split2: '--c-alt', split3: '--breach', split4: '--ink-2', split5: '--ink-3' };
 
   function token(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
@@ -15,6 +15,7 @@
       var role = trace.meta && trace.meta.role;
       if (role === 'ribbon') { trace.fillcolor = token('--c-ribbon'); return; }
       if (!ROLE[role]) { return; }
+      if (trace.textfont) { trace.textfont.color = ink2; }
       if (trace.line) { trace.line.color = token(ROLE[role]); }
       if (trace.marker) {
         trace.marker.color = token(ROLE[role]);

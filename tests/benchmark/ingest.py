@@ -22,7 +22,8 @@ from rollout_console.core.models import Heartbeat
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.services.ports import HOST
 from signals.buckets.services import buckets_fold
-from signals.ingest.services import batch_store, batches_drain
+from signals.ingest.drain import batches_drain
+from signals.ingest.services import batch_store
 from tests.benchmark.load import closed_loop, post
 from tests.benchmark.rows import Row, beside, bound, noise
 from tests.factories import rollout_at, token

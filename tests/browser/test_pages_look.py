@@ -28,6 +28,8 @@ from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
 from signals.alerts.services import guards_watch
 from signals.guards.models import Guard
+from signals.points.kinds import Gauge, MetricPoint, Series
+from signals.points.services import points_store
 from tests.factories import PASSWORD, completable, contain, principal, rollout_at
 from tests.ledger import arrive
 from tests.live import Console, console
@@ -101,6 +103,11 @@ def scene(console: Console) -> Rollout:
         expected_version=whole.version,
     )
     assert Alert.objects.count() == 1
+    measured = Series(hurt.workflow_id, path.pk, "queue_depth", "gauge", "otlp", unit="{task}")
+    points_store(
+        points=[MetricPoint(measured, now - timedelta(minutes=at), Gauge.of(at)) for at in (1, 2)],
+        now=now,
+    )
     return hurt
 
 
@@ -151,6 +158,9 @@ def pages_of(scene: Rollout) -> dict[str, str]:
         "overview": "/",
         "rollout": f"/rollouts/{slug}/",
         "draft": f"/rollouts/{draft}/",
+        "mix": f"/rollouts/{slug}/mix/",
+        "economics": f"/rollouts/{slug}/economics/?window=24h",
+        "workflow-economics": f"/workflows/{scene.workflow.slug}/economics/",
         "contain-rollback": f"/rollouts/{slug}/contain/rollback/",
         "contain-pause": f"/rollouts/{slug}/contain/pause/",
         "contain-narrow": f"/rollouts/{slug}/contain/narrow/",

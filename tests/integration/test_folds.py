@@ -6,7 +6,8 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,13 +24,16 @@ from signals.buckets import event_time
 from signals.buckets.beside import step_failures
 from signals.buckets.folds import FOLDS, MINUTE_S, Fold
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, ARM_UNKNOWN
+from signals.buckets.many import Asked, many_series
 from signals.buckets.measures import Measures
 from signals.buckets.models import HourBucket, MinuteBucket, StaleBucket
-from signals.buckets.selectors import release_totals, series_measures
+from signals.buckets.selectors import release_totals, series_measures, signal_series
 from signals.buckets.services import buckets_fold, stale_fold
+from signals.catalogue import SIGNALS
+from signals.ingest.drain import batches_drain
 from signals.ingest.labels import observations_attribute
 from signals.ingest.models import BatchKind
-from signals.ingest.services import batch_store, batches_drain, caches_forget
+from signals.ingest.services import batch_store, caches_forget
 from tests.factories import rollout_at, token
 from tests.labels import observation
 from tests.live import ROOT
@@ -68,7 +72,11 @@ def some_items(seed: int, count: int, *, days: float = 2.0) -> list[dict[str, An
 
 
 def store(
-    items: Sequence[dict[str, Any]], *, kind: BatchKind = BatchKind.RUNS, backfill: bool = False
+    items: Sequence[dict[str, Any]],
+    *,
+    kind: BatchKind = BatchKind.RUNS,
+    backfill: bool = False,
+    any_age: bool = False,
 ) -> None:
     _, reporter = token(Scope.INGEST)
     batch_store(
@@ -78,7 +86,7 @@ def store(
         principal=reporter,
         now=timezone.now(),
         kind=kind,
-        any_age=backfill,
+        any_age=any_age or backfill,
         backfill=backfill,
     )
 
@@ -142,13 +150,20 @@ def every_fold() -> dict[str, Any]:
     return found
 
 
-def everything(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return runs, and for a third of them one label each."""
-    items = some_items(seed, 150)
+def everything(
+    seed: int, *, days: float = 2.0
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return runs, and for some of them a label of each kind."""
+    items = some_items(seed, 150, days=days)
     labels = [
-        observation(item, passed=number % 2 > 0, score=0.5, failure_category="vague")
+        observation(item, passed=number % 2 > 0, score=0.5)
         for number, item in enumerate(items[::3])
     ]
+    labels += [
+        observation(item, "outcome", outcome="error", failure_category="vague", critical=True)
+        for item in items[2::7]
+    ]
+    labels += [observation(item, "feedback", value="up") for item in items[4::9]]
     labels += [observation(item, "review", verdict="edited") for item in items[1::5]]
     return items, labels
 
@@ -210,7 +225,7 @@ def test_any_order_doubling_splitting_and_interleaving_gives_the_same_folds(seed
 
 # Where a worker dies: with its work done and not committed.
 _DIE_AFTER = {
-    "drain": ("signals.ingest.services", "_runs_keep"),
+    "drain": ("signals.ingest.drain", "_runs_keep"),
     "attribution": ("signals.ingest.labels", "_drain_number"),
     "fold": ("signals.buckets.services", "batches_add"),
     "refold": ("signals.buckets.services", "buckets_refold"),
@@ -309,6 +324,43 @@ def rounded(measures: Measures) -> dict[str, Any]:
         name: float(f"{value:.9g}") if isinstance(value, float) else value
         for name, value in ((item.name, getattr(measures, item.name)) for item in fields(measures))
     }
+
+
+def test_many_charts_are_what_each_alone_is(
+    db: None, django_assert_max_num_queries: Callable[[int], AbstractContextManager[Any]]
+) -> None:
+    rollout = rollout_at(RolloutState.LIVE)
+    caches_forget()
+    path = WorkflowPath.objects.get(workflow=rollout.workflow, slug="draft")
+    items = some_items(8, 200, days=1)
+    for item in items[:30]:
+        item["occurred_at"] = datetime.now(UTC).isoformat()
+    store(items)
+    batches_drain(now=timezone.now())
+    buckets_fold(now=timezone.now())
+    end = timezone.now() + timedelta(seconds=60)
+    asked = [
+        Asked(path.pk, slug, 20.0) for slug, known in SIGNALS.items() if known.source is not None
+    ]
+    for span_s, step_s in ((900, 10), (86_400, 900), (86_400, 3600)):
+        reading: dict[str, Any] = {
+            "workflow_id": rollout.workflow_id,
+            "arms": [ARM_CANDIDATE],
+            "segment_ids": None,
+            "start": end - timedelta(seconds=span_s),
+            "end": end,
+            "step_s": step_s,
+        }
+        found = many_series(asked, **reading)
+        for line in asked:
+            alone = signal_series(
+                signal=line.signal, path_id=line.path_id, slow_ms=line.slow_ms, **reading
+            )
+            assert found[line] == alone, (line.signal, step_s)
+        assert sum(map(bool, found.values())) > 12
+        plain = [Asked(path.pk, slug) for slug in ("cost_per_task_usd", "latency_p95_ms")]
+        with django_assert_max_num_queries(2):
+            many_series(plain, **reading)
 
 
 @pytest.mark.parametrize("seed", [4, 5])

@@ -13,8 +13,9 @@ from approvals.authority.matrix import Scope
 from rollout_console.catalog.models import Release
 from rollout_console.rollouts.states import RolloutState
 from signals.buckets.services import buckets_fold
+from signals.ingest.drain import batches_drain
 from signals.ingest.models import BatchState, IngestBatch, Run
-from signals.ingest.services import BatchReceipt, batch_store, batches_drain, caches_forget
+from signals.ingest.services import BatchReceipt, batch_store, caches_forget
 from tests.factories import rollout_at, token
 from tests.story import run_item
 

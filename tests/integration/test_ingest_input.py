@@ -13,8 +13,9 @@ from approvals.authority.matrix import Scope
 from rollout_console.api.bare.front import Front
 from rollout_console.api.bare.routes import ROUTES
 from rollout_console.rollouts.states import RolloutState
+from signals.ingest.drain import batches_drain
 from signals.ingest.models import IngestBatch, Run
-from signals.ingest.services import batches_drain, caches_forget
+from signals.ingest.services import caches_forget
 from tests.bare import Caller, behind
 from tests.factories import rollout_at, token
 from tests.story import run_item

@@ -55,6 +55,16 @@ TABLE: Final[dict[str, tuple[str, dict[str, Any], list[tuple[tuple[Verb, ...], A
         {"workflow": "support-reply"},
         [((Verb.PLAN_EDIT,), {"segment": "internal-ops", "context": {"team": "internal"}})],
     ),
+    "pull": (
+        "put",
+        {"workflow": "support-reply", "name": "queue-depth"},
+        [
+            (
+                (Verb.PULL_MANAGE,),
+                {"path": "draft", "base_url": "http://127.0.0.1:9", "query": "up"},
+            )
+        ],
+    ),
     "ready": ("post", {"slug": SLUG}, [((Verb.ROLLOUT_READY,), {})]),
     "go_live": ("post", {"slug": SLUG}, [((Verb.GO_LIVE, Verb.GO_LIVE_CONFIRM), {})]),
     "complete": ("post", {"slug": SLUG}, [((Verb.COMPLETE, Verb.COMPLETE_CONFIRM), {})]),

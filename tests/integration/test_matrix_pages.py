@@ -88,6 +88,13 @@ FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, st
             {"decision": "reject", "reason": "no", "digest": "0" * 64},
         )
     ],
+    "release_new": [
+        (
+            {"slug": "support-reply"},
+            (Verb.RELEASE_REGISTER,),
+            {"do": "register", "version": "2026.12.1"},
+        )
+    ],
     "alert_ack": [({"alert_id": 1}, (Verb.ALERT_ACKNOWLEDGE,), {})],
     "alert_hold": [({"alert_id": 1}, (Verb.ALERT_HOLD,), {"seconds": "30", "reason": "looking"})],
     "alert_resolve": [({"alert_id": 1}, (Verb.ALERT_RESOLVE,), {"was_right": "no"})],
@@ -103,6 +110,7 @@ ARGUMENTS: Final = {
     "request_id": 1,
     "workflow": "support-reply",
     "step": "paths",
+    "version": "2026.11.2",
 }
 
 CASES: Final = [

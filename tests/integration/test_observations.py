@@ -15,8 +15,8 @@ from rollout_console.catalog.models import Segment
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
 from signals.buckets.models import ArrivalLedger, FailureLedger, MinuteBucket, RequestedReview
+from signals.ingest.drain import batches_drain
 from signals.ingest.models import AwaitedRun, IngestBatch, Observation, ObservationState, TaskFact
-from signals.ingest.services import batches_drain
 from tests.factories import rollout_at
 from tests.labels import Reports, counted, observation, work
 from tests.story import run_item

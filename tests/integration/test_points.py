@@ -9,13 +9,19 @@ from typing import Any
 
 import pytest
 from django.db import connections
+from django.test import Client
 from django.utils import timezone
 
+from approvals.authority.matrix import Scope
+from rollout_console.catalog.models import WorkflowPath
+from rollout_console.rollouts.states import RolloutState
 from signals.points.histograms import Explicit, Exponential
 from signals.points.kinds import Distribution, Gauge, MetricPoint, Series, Sum
 from signals.points.models import MetricPointRow, PointSeries
 from signals.points.selectors import PointStep, point_names, point_steps
-from signals.points.services import PointReceipt, points_drop, points_store
+from signals.points.services import PointReceipt, points_prune, points_store
+from signals.pulls.models import PullSource
+from tests.factories import rollout_at, token
 
 START = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 GAUGE = Series(1, 2, "queue_depth", "gauge", "otlp", unit="{task}")
@@ -188,11 +194,19 @@ def test_names_tell_the_newest_value_and_how_many_in_the_window() -> None:
     assert found[0].at == START + timedelta(minutes=2)
 
 
-def test_dropping_what_is_old_leaves_the_rest() -> None:
-    store(gauges([1.0, 2.0, 3.0], every_s=60))
+def test_what_is_kept_no_longer_goes_by_its_time_and_by_when_it_came(settings: Any) -> None:
+    settings.POINT_DAYS_KEPT = 9
+    kept = timedelta(days=9)
+    points_store(points=gauges([1.0, 2.0, 3.0], every_s=60), now=START)
+    # Of the same time, but history that came later.
+    late = Series(1, 2, "late", "gauge", "replay:x")
+    points_store(points=gauges([4.0], series=late), now=START + timedelta(days=5), backfill=True)
 
-    assert points_drop(before=START + timedelta(minutes=2)) == 2
+    assert points_prune(now=START + kept + timedelta(minutes=2)) == 2
     assert [step.total for step in steps_of(GAUGE)] == [3.0]
+    assert [step.total for step in steps_of(late)] == [4.0]
+    assert points_prune(now=START + kept + timedelta(days=6)) == 2
+    assert not MetricPointRow.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -238,3 +252,80 @@ def test_concurrent_writers_of_the_same_points_store_each_once() -> None:
         ]
         (step,) = steps_of(one, step_s=86_400)
         assert step.value == pytest.approx(fmean(mine))
+
+
+def asked(path: WorkflowPath, **fields: Any) -> Any:
+    secret, _ = token(Scope.READ)
+    return Client().get(
+        "/api/v1/signals/series",
+        {
+            "workflow": path.workflow.slug,
+            "path": path.slug,
+            "from": START.isoformat(),
+            "to": (START + timedelta(hours=1)).isoformat(),
+            "step": 60,
+            **fields,
+        },
+        headers={"Authorization": f"Bearer {secret}"},
+    )
+
+
+@pytest.fixture
+def path() -> WorkflowPath:
+    return rollout_at(RolloutState.DRAFT).workflow.paths.get(slug="draft")
+
+
+def test_the_series_api_answers_points_by_name(path: WorkflowPath) -> None:
+    gauge = Series(path.workflow_id, path.pk, "queue_depth", "gauge", "otlp", unit="{task}")
+    histogram = Series(path.workflow_id, path.pk, "duration", "histogram", "otlp", unit="s")
+    store(gauges([5.0, 1.0, 9.0, 2.0], series=gauge))
+    value = Distribution(4, 10.0, 1.0, 4.0, Exponential(5, 0, 0.0, {0: 1, 63: 3}))
+    store([MetricPoint(histogram, START, value)])
+
+    told = asked(path, signal="queue_depth").json()
+    (durations,) = asked(path, signal="duration").json()["points"]
+
+    assert (told["unit"], told["kind"], told["sources"]) == ("{task}", "gauge", ["otlp"])
+    assert [(p["value"], p["n"], p["least"], p["most"]) for p in told["points"]] == [
+        (5.0, 3, 1.0, 9.0),
+        (2.0, 1, 2.0, 2.0),
+    ]
+    assert [p["low"] for p in told["points"]] == [None, None]
+    assert (durations["value"], durations["n"]) == (2.5, 4)
+    # Bucket 63 of scale 5 is (2^(63/32), 4].
+    assert durations["p95"] == pytest.approx(4.0, rel=0.011)
+    unknown = asked(path, signal="unheard")
+    assert unknown.status_code == 400
+    assert "queue_depth" in unknown.json()["errors"][0]["detail"]
+    assert asked(path, signal="queue_depth", arm="nonsense").status_code == 400
+    assert asked(path, signal="queue_depth", arm="candidate").json()["points"] == []
+
+
+def test_the_workflows_page_lists_what_was_measured(client: Client, path: WorkflowPath) -> None:
+    gauge = Series(path.workflow_id, path.pk, "<depth>", "gauge", "otlp", unit="{task}")
+    store(gauges([1204.0, 1205.0], series=gauge))
+    PullSource.objects.create(
+        workflow=path.workflow,
+        path=path,
+        name="never",
+        base_url="http://127.0.0.1:9",
+        query="up",
+        step_s=60,
+        owner=path.workflow.owner,
+        created_at=START,
+        pulled_to=START,
+        next_at=START,
+        failures=1,
+        error="The server cannot be reached.",
+    )
+    client.force_login(path.workflow.owner)
+
+    page = client.get(f"/workflows/{path.workflow.slug}/?span=all").content.decode()
+
+    assert "&lt;depth&gt;" in page
+    assert "<depth>" not in page
+    row = page[page.index("data-point=") : page.index("</tr>", page.index("data-point="))]
+    assert "1,205 task" in row
+    assert 'data-total="n">2<' in row
+    assert "The server cannot be reached." in page
+    assert "no data yet" in page

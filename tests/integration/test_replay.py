@@ -30,9 +30,10 @@ from signals.buckets.models import ArrivalLedger, MinuteBucket
 from signals.buckets.selectors import SegmentTasks, segment_tasks, traffic
 from signals.guards.models import Guard
 from signals.guards.services import guards_look
+from signals.ingest.drain import backfill_drain, batches_drain
 from signals.ingest.models import IngestBatch, Observation, Run
 from signals.ingest.selectors import queue_state
-from signals.ingest.services import backfill_drain, batch_store, batches_drain, caches_forget
+from signals.ingest.services import batch_store, caches_forget
 from tests.factories import people, person, rollout_at, token
 from tests.ledger import arrive, bucket
 from tests.servers import ROOT

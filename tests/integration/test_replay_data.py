@@ -276,6 +276,98 @@ def test_tau2_equals_the_files(replay: Callable[..., dict[str, Any]]) -> None:
             assert costs[0]["value"] == pytest.approx(spent)
 
 
+def compared(workflow: str, path: str, candidate: str, stable: str) -> Any:
+    """Ask the API to compare two releases over all that was replayed."""
+    secret, _ = token(Scope.READ)
+    answer = Client().get(
+        f"/api/v1/workflows/{workflow}/comparison",
+        {
+            "path": path,
+            "candidate": candidate,
+            "stable": stable,
+            "from": "2023-01-01T00:00:00Z",
+        },
+        headers={"Authorization": f"Bearer {secret}"},
+    )
+    assert answer.status_code == 200, answer.content
+    told = answer.json()
+    return told, {row["signal"]: row for row in told["signals"]}
+
+
+def test_aider_s_update_costs_more_and_answers_slower(
+    replay: Callable[..., dict[str, Any]],
+) -> None:
+    file = data("aider-telemetry") / "events.jsonl.gz"
+    replay(file, "--mapping", "aider-telemetry")
+    with gzip.open(file, "rt") as lines:
+        events = [json.loads(line) for line in lines]
+    calls: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for event in events:
+        told = event["properties"]
+        if event["event"] == "message_send" and told.get("edit_format") == "diff":
+            calls[told["main_model"].rpartition("/")[2]].append(told)
+    new, old = "claude-3-7-sonnet-20250219", "claude-3-5-sonnet-20241022"
+
+    told, rows = compared("aider", "diff", new, old)
+
+    assert told["basis"]["kind"] == "sequential"
+    assert told["basis"]["sentence"].startswith("Observed, not randomised")
+
+    def mean(model: str, key: str) -> float:
+        return float(sum(call[key] for call in calls[model])) / len(calls[model])
+
+    assert all(call["cost"] > 0 for model in (new, old) for call in calls[model])
+    for signal, key in (
+        ("cost_per_task_usd", "cost"),
+        ("input_tokens_per_task", "prompt_tokens"),
+        ("output_tokens_per_task", "completion_tokens"),
+    ):
+        gap = rows[signal]["difference"]
+        assert gap["value"] == pytest.approx(mean(new, key) - mean(old, key))
+        assert gap["low"] < gap["value"] < gap["high"]
+        assert rows[signal]["candidate"]["n"] == len(calls[new])
+        assert rows[signal]["stable"]["n"] == len(calls[old])
+    assert rows["cost_per_task_usd"]["word"] == "worse"
+    assert rows["output_tokens_per_task"]["word"] == "worse"
+    assert rows["latency_p95_ms"]["word"] == "worse"
+    change = told["cost_change"]
+    parts = {row["part"]: row["value"] for row in change["parts"]}
+    assert sum(parts.values()) == pytest.approx(mean(new, "cost") - mean(old, "cost"), abs=1e-12)
+    # Retries were not told, and nothing fell back; three factors in closed form are left.
+    assert set(parts) == {"input_tokens", "output_tokens", "price", "fallback"}
+    assert parts["fallback"] == 0
+    amounts = {
+        model: (mean(model, "prompt_tokens"), 4 * mean(model, "completion_tokens"))
+        for model in (new, old)
+    }
+    price = {model: mean(model, "cost") / sum(amounts[model]) for model in (new, old)}
+    middle = (price[new] + price[old]) / 2
+    assert parts["input_tokens"] == pytest.approx((amounts[new][0] - amounts[old][0]) * middle)
+    assert parts["output_tokens"] == pytest.approx((amounts[new][1] - amounts[old][1]) * middle)
+    both = (sum(amounts[new]) + sum(amounts[old])) / 2
+    assert parts["price"] == pytest.approx((price[new] - price[old]) * both)
+
+
+def test_tau2_s_tuned_model_is_no_saving_and_no_win(
+    replay: Callable[..., dict[str, Any]],
+) -> None:
+    files = sorted(data("tau2-support").glob("*.json.gz"))
+    replay(*files, "--mapping", "tau2-support")
+
+    for path, n, passed, least in (("airline", 20, (13, 10), 20), ("retail", 40, (34, 34), 40)):
+        told, rows = compared("tau2-support", path, "ft-gpt-4.1", "gpt-4.1")
+
+        quality = rows["quality_pass_rate"]
+        values = quality["candidate"]["value"], quality["stable"]["value"]
+        assert values == (passed[0] / n, passed[1] / n)
+        assert quality["word"] == ("too_few" if least < 30 else "none_clear")
+        assert quality["difference"]["low"] < 0 < quality["difference"]["high"]
+        cost = rows["cost_per_task_usd"]
+        assert (cost["candidate"], cost["difference"], cost["word"]) == (None, None, "not_known")
+        assert cost["note"] == f"Cost known for 0 of {n} candidate tasks."
+        assert told["cost_change"] is None
+
+
 def shown(client: Client, workflow: str) -> dict[tuple[str, str], dict[str, str]]:
     """Return by path and release what the workflow's page says, as text."""
     client.force_login(Person.objects.get(username="owner"))

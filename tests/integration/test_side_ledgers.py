@@ -11,8 +11,9 @@ from django.utils import timezone
 from approvals.authority.matrix import Scope
 from rollout_console.rollouts.states import RolloutState
 from signals.buckets.models import MeasureLedger, MixLedger, RouteLedger
+from signals.ingest.drain import batches_drain
 from signals.ingest.models import Run
-from signals.ingest.services import batch_store, batches_drain, caches_forget
+from signals.ingest.services import batch_store, caches_forget
 from tests.factories import rollout_at, token
 from tests.ledger import bucket_of
 from tests.story import run_item

@@ -155,7 +155,15 @@ def test_the_example_in_the_docs(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_told_the_nearest() -> None:
-    assert mapping_names() == ["aider-telemetry", "azure-llm-2023", "tau2-support"]
+    assert mapping_names() == [
+        "aider-telemetry",
+        "arena-votes",
+        "azure-llm-2023",
+        "mtrag-human",
+        "nab-series",
+        "tau-airline-gpt-4o",
+        "tau2-support",
+    ]
     with pytest.raises(MappingRefused, match="did you mean “azure-llm-2023”"):
         mapping_load("azure-llm-2032")
     with pytest.raises(MappingRefused, match="There is no mapping file nowhere"):
@@ -185,7 +193,7 @@ def test_every_fault_of_a_file_is_named_with_its_line(tmp_path: Path) -> None:
         f"{file}:6: /runs/path: A value is an expression, or has const, map or time.",
         f"{file}:7: /runs/outcom: “runs” has no “outcom”; did you mean “outcome”?",
         f"{file}:8: /runs/latency_ms: Not an expression: “)” is missing at its end.",
-        f"{file}:9: /runs/subject: There is no $user; there are $file, $head, $joined, $row.",
+        f"{file}:9: /runs/subject: There is no $user; there are $each, $file, $head, $joined,",
         "/runs/outcome: “runs” needs “outcome”.",
     ):
         assert words in told

@@ -55,3 +55,23 @@ def test_a_deployment_without_a_needed_value_does_not_start() -> None:
         else:
             assert done.returncode != 0
             assert f"Set the {missing} environment variable" in done.stderr
+
+
+def test_credentials_that_do_not_fit_are_named_without_their_secret() -> None:
+    script = "from django.conf import settings as s; print(sorted(s.PULL_CREDENTIALS))"
+    for told in ('{"main": {"bearer": "s3cret"}}', '{"main": "s3cret"}', '["s3cret"', '"s3cret"'):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env={
+                "PATH": os.defpath,
+                "DJANGO_SETTINGS_MODULE": "rollout_console.settings.test",
+                "PULL_CREDENTIALS": told,
+            },
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode != 0
+        assert "PULL_CREDENTIALS is JSON, such as" in done.stderr
+        assert "s3cret" not in done.stderr

@@ -106,3 +106,54 @@ def test_the_table_has_the_same_numbers_newest_first() -> None:
     rows = table_rows(series(0, 10))
     assert [row.at for row in rows] == [NOON + timedelta(seconds=10), NOON]
     assert (rows[0].value, rows[0].n, rows[0].stable) == ("90.0 %", "20", "\N{EN DASH}")
+
+
+def costs(*values: float, limit: float | None = None) -> Series:
+    points = [Point(NOON + timedelta(minutes=n), v, v, v, 100) for n, v in enumerate(values)]
+    return Series(
+        signal=signal_of("cost_per_task_usd"),
+        candidate=points,
+        stable=[],
+        limit=limit,
+        marks=[],
+        start=NOON,
+        end=NOON + timedelta(hours=2),
+        step_s=60,
+    )
+
+
+def marked_beyond(series: Series) -> list[tuple[str, str, float]]:
+    drawn = figure(series)
+    go.Figure(drawn)
+    return [
+        mark
+        for trace in drawn["data"]
+        if trace["meta"]["role"] == "beyond"
+        for mark in zip(trace["x"], trace["text"], trace["y"], strict=True)
+    ]
+
+
+def test_one_absurd_value_does_not_own_the_chart() -> None:
+    series = costs(0.02, 0.03, 0.025, 0.02, 0.03, 90.0, 0.02)
+    drawn = figure(series)
+
+    assert drawn["layout"]["yaxis"]["range"] == [0.018, 0.032]
+    assert marked_beyond(series) == [("2026-11-24 12:05:00", "$90.00", 0.032)]
+    line = next(trace for trace in drawn["data"] if trace["meta"]["role"] == "line")
+    assert line["y"][5] == 90.0
+    assert line["customdata"][5][0] == "$90.00"
+    assert [row.value for row in table_rows(series)][1] == "$90.00"
+
+
+def test_what_is_large_and_not_absurd_or_lasts_is_drawn_whole() -> None:
+    large = costs(*[0.02] * 9, 0.2)
+    lasting = costs(*[0.02] * 55, *[9.0] * 5)
+    limited = costs(*[0.02] * 9, 9.0, limit=1.0)
+    new = costs(0.02, 0.02, 0.02, 90.0)
+    for series in (large, lasting, limited, new):
+        top = figure(series)["layout"]["yaxis"]["range"][1]
+        assert top > max(point.value for point in series.candidate)
+        assert marked_beyond(series) == []
+    # Two in forty are few, three are not.
+    assert len(marked_beyond(costs(*[0.02] * 38, 9.0, 12.0))) == 2
+    assert marked_beyond(costs(*[0.02] * 37, 9.0, 9.0, 12.0)) == []

@@ -10,7 +10,8 @@ from rollout_console.rollouts.models import Mark, Rollout, StageSegment
 from rollout_console.web.figures import ChartMark, Series, TableRow, figure, table_rows
 from signals.alerts.models import Alert
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
-from signals.buckets.selectors import rounded_step, signal_series
+from signals.buckets.many import Asked, many_series
+from signals.buckets.selectors import Point, rounded_step, signal_series
 from signals.catalogue import signal_of
 from signals.guards.models import Guard
 
@@ -143,21 +144,34 @@ def charts(
         .order_by("opened_at", "pk")
         .values_list("guard__path_id", "guard__signal", "opened_at")
     )
-    found = []
-    for plan in plans:
-        fields: dict[str, Any] = {
-            "signal": plan.signal,
-            "workflow_id": rollout.workflow_id,
-            "path_id": plan.path_id,
-            "segment_ids": segment_ids,
-            "start": start,
-            "end": end,
-            "step_s": window.step_s,
-            "slow_ms": plan.slow_ms,
+    reading: dict[str, Any] = {
+        "workflow_id": rollout.workflow_id,
+        "segment_ids": segment_ids,
+        "start": start,
+        "end": end,
+        "step_s": window.step_s,
+    }
+    asked = [Asked(plan.path_id, plan.signal, plan.slow_ms) for plan in plans]
+    ended = rollout.ended_at if rollout.live_at else None
+    if ended:
+        stable_lines: dict[Asked, list[Point]] = {}
+        candidate_lines = {
+            line: signal_series(
+                signal=line.signal,
+                path_id=line.path_id,
+                slow_ms=line.slow_ms,
+                arms=[ARM_CANDIDATE],
+                served_until=ended,
+                **reading,
+            )
+            for line in asked
         }
-        ended = rollout.ended_at if rollout.live_at else None
-        candidate = signal_series(arms=[ARM_CANDIDATE], served_until=ended, **fields)
-        stable = [] if ended else signal_series(arms=[ARM_STABLE], **fields)
+    else:
+        candidate_lines = many_series(asked, arms=[ARM_CANDIDATE], **reading)
+        stable_lines = many_series(asked, arms=[ARM_STABLE], **reading)
+    found = []
+    for plan, line in zip(plans, asked, strict=True):
+        candidate, stable = candidate_lines[line], stable_lines.get(line, [])
         signal = signal_of(plan.signal)
         series = Series(
             signal=signal,

@@ -9,7 +9,7 @@ from django.db.models import Q
 from approvals.authority.matrix import Verb
 from approvals.authority.principals import Principal, who_can
 from rollout_console.audit.models import AuditEntry
-from rollout_console.catalog.models import ReleaseChange, Segment
+from rollout_console.catalog.models import Segment
 from rollout_console.containment import policy
 from rollout_console.containment.policy import REASONS
 from rollout_console.core.errors import NotFound
@@ -17,6 +17,7 @@ from rollout_console.rollouts.ladder import tasks_in_all
 from rollout_console.rollouts.models import Rollout, StageSegment
 from rollout_console.rollouts.states import EXPOSING, RolloutState
 from rollout_console.web.actions import Button
+from rollout_console.web.selectors.changes import ChangeView, change_views
 from rollout_console.web.selectors.health import ShownProblem, problems_shown
 from rollout_console.web.selectors.readiness import Step, rollout_step
 from rollout_console.web.selectors.rollouts import RolloutRow, rollout_rows
@@ -68,15 +69,6 @@ class GuardRow:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeRow:
-    component: str
-    name: str
-    before: list[str]
-    after: list[str]
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
 class Happening:
     """One line of the timeline."""
 
@@ -97,7 +89,7 @@ class Cockpit:
     criteria: list[GuardRow]
     triggers: list[GuardRow]
     problems: list[ShownProblem]
-    changes: list[ChangeRow]
+    changes: list[ChangeView]
     source: dict[str, Any]
     timeline: list[Happening]
     bar: list[Button]
@@ -140,7 +132,7 @@ def cockpit(rollout: Rollout, *, principal: Principal, now: datetime) -> Cockpit
         criteria=criteria,
         triggers=[_guard(verdict) for verdict in verdicts if verdict.kind == "trigger"],
         problems=problems_shown(workflow_id=rollout.workflow_id, rollout=rollout.slug),
-        changes=_changes(rollout),
+        changes=change_views(rollout.candidate.changes.order_by("position")),
         source=rollout.candidate.source or {},
         timeline=timeline(rollout.slug),
         bar=bar,
@@ -199,11 +191,6 @@ def _buttons(
 
 
 def _guard(verdict: VerdictRow) -> GuardRow:
-    needs = ""
-    if verdict.needs_runs:
-        needs = f"needs about {verdict.needs_runs:,} more run{'s' * (verdict.needs_runs > 1)}"
-        if verdict.needs_s:
-            needs += f", {duration_text(verdict.needs_s)} at this rate"
     return GuardRow(
         slug=verdict.guard,
         title=verdict.title,
@@ -218,7 +205,7 @@ def _guard(verdict: VerdictRow) -> GuardRow:
         window_s=verdict.window_s,
         at=verdict.data_at,
         since=verdict.since,
-        needs=needs,
+        needs=verdict.needs,
     )
 
 
@@ -274,21 +261,6 @@ def _rungs(rollout: Rollout, criteria: list[GuardRow], now: datetime) -> list[Ru
             )
         )
     return rungs
-
-
-def _changes(rollout: Rollout) -> list[ChangeRow]:
-    return [
-        ChangeRow(
-            component=change.component,
-            name=change.name,
-            before=change.before.splitlines(),
-            after=change.after.splitlines(),
-            note=change.note,
-        )
-        for change in ReleaseChange.objects.filter(release=rollout.candidate_id).order_by(
-            "position"
-        )
-    ]
 
 
 def timeline(slug: str) -> list[Happening]:

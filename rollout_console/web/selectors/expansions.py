@@ -21,7 +21,9 @@ from approvals.expansions.selectors import (
 from rollout_console.core.errors import NotFound
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
+from rollout_console.web.selectors.changes import ChangeView, change_told
 from rollout_console.web.selectors.cockpit import rollout_get
+from rollout_console.web.selectors.mix import MixCard, mix_frozen
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import (
     EXPANSIONS,
@@ -143,8 +145,9 @@ class RequestView:
     after: ReachRow
     criteria: list[EvidenceRow]
     triggers: list[EvidenceRow]
+    mixes: list[MixCard]
     slots: list[Slot]
-    changes: list[dict[str, Any]]
+    changes: list[ChangeView]
     alerts: list[dict[str, Any]]
     action_routes: list[str]
     may_decide: bool
@@ -260,15 +263,9 @@ def request_view(*, request_id: int, principal: Principal, now: datetime) -> Req
         after=_reach_of(evidence, "after"),
         criteria=[_evidence(each, says_now) for each in evidence["criteria"]],
         triggers=[_evidence(each, says_now) for each in evidence["triggers"]],
+        mixes=mix_frozen(evidence),
         slots=_slots(row, yours=row.open and not note),
-        changes=[
-            {
-                **each,
-                "before": each["before"].splitlines(),
-                "after": each["after"].splitlines(),
-            }
-            for each in evidence["release"]["changes"]
-        ],
+        changes=[change_told(**each) for each in evidence["release"]["changes"]],
         alerts=evidence["alerts"],
         action_routes=evidence["action_routes"],
         may_decide=row.open and not note,

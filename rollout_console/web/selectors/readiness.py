@@ -11,11 +11,15 @@ from rollout_console.containment.confirm import Side, halves_held
 from rollout_console.containment.lifecycle import GO_LIVE_SIDES
 from rollout_console.rollouts.gate import Gate, gate_read, gates_read
 from rollout_console.rollouts.models import Rollout, StageSegment
+from rollout_console.rollouts.pacing import first_stage_paces
 from rollout_console.rollouts.readiness import ReadinessItem
 from rollout_console.rollouts.selectors import Lesson, lesson_before
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import READINESS, STATES, Shown, share_text
+from signals.catalogue import signal_of
+from signals.format import limit_text
+from signals.guards.evidence import limit_of
 
 BEFORE_LIVE: Final = (RolloutState.DRAFT, RolloutState.READY)
 WAITING_MAX: Final = 100
@@ -74,6 +78,17 @@ class ItemRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PaceRow:
+    """A criterion, and how long it needs on the first stage."""
+
+    title: str
+    path: str
+    limit: str
+    sentence: str
+    never: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Readiness:
     """A rollout's gate as a page; `step` is None once it is live or has ended.
 
@@ -87,6 +102,7 @@ class Readiness:
     present: int
     findings: list[tuple[str, str]]
     lesson: Lesson | None
+    paces: list[PaceRow]
     first: str
     step: Step | None
     may_edit: bool
@@ -120,6 +136,7 @@ def readiness_view(rollout: Rollout, *, principal: Principal, now: datetime) -> 
         present=sum(item.present for item in gate.items),
         findings=[(item.title, each) for item in gate.items for each in item.findings],
         lesson=lesson_before(workflow_id=rollout.workflow_id, before=rollout.pk),
+        paces=[] if step is None else _paces(rollout, now=now),
         first=" + ".join(
             f"{row.segment.name} {share_text(float(row.share))}"
             for row in first.select_related("segment").order_by("position")
@@ -127,6 +144,19 @@ def readiness_view(rollout: Rollout, *, principal: Principal, now: datetime) -> 
         step=step,
         may_edit=principal.may(Verb.PLAN_EDIT, rollout.workflow_id),
     )
+
+
+def _paces(rollout: Rollout, *, now: datetime) -> list[PaceRow]:
+    return [
+        PaceRow(
+            title=signal_of(guard.signal).title,
+            path=guard.path.name,
+            limit=limit_text(signal_of(guard.signal), limit_of(guard)),
+            sentence=pace.sentence,
+            never=not pace.per_hour,
+        )
+        for guard, pace in first_stage_paces(rollout, now=now)
+    ]
 
 
 def waiting_rows(*, principal: Principal, now: datetime) -> list[WaitingRow]:

@@ -10,13 +10,16 @@ from rollout_console.catalog.models import Release, Workflow, WorkflowPath
 from rollout_console.core.errors import NotFound
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import IN_FORCE, RolloutState
+from rollout_console.web.selectors.economics import RouteRow, limit_said, route_rows
 from rollout_console.web.selectors.health import HealthView, health_view
 from rollout_console.web.selectors.shell import readable_ids, readable_workflows
 from rollout_console.web.words import STATES, Shown
 from signals.buckets.measures import Measures
 from signals.buckets.selectors import ReleaseTotal, release_totals, traffic
 from signals.catalogue import signal_of
-from signals.format import MISSING, range_text, value_text
+from signals.format import MISSING, measured_text, range_text, value_text
+from signals.points.selectors import point_names
+from signals.pulls.selectors import pull_rows
 from signals.stats.estimate import estimate
 
 SPANS: Final[dict[str, tuple[str, timedelta | None]]] = {
@@ -76,6 +79,25 @@ class PathTable:
     name: str
     sensitive: bool
     rows: list[ReleaseRow]
+    slow_limit: str
+    routes: list[RouteRow]
+
+
+@dataclass(frozen=True, slots=True)
+class PointRow:
+    """A name of metric points on a path: its newest value, and how many the span holds.
+
+    `failing` says why the pull that brings them does not go well; empty where it does.
+    """
+
+    path: str
+    name: str
+    kind: str
+    value: str
+    at: datetime | None
+    n: int
+    source: str
+    failing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +107,7 @@ class WorkflowView:
     paths: list[PathTable]
     rollouts: list[tuple[str, str, Shown]]
     health: HealthView
+    points: list[PointRow]
     read_at: datetime
 
 
@@ -122,8 +145,8 @@ def workflow_list(*, principal: Principal, now: datetime) -> list[WorkflowRow]:
     return rows
 
 
-def workflow_view(slug: str, *, span: str, principal: Principal, now: datetime) -> WorkflowView:
-    """Return one workflow with its totals over `span`, a key of `SPANS`.
+def workflow_get(slug: str, principal: Principal) -> Workflow:
+    """Return a workflow that `principal` may read.
 
     Raises:
         NotFound: there is none, or it is not theirs to read.
@@ -135,31 +158,84 @@ def workflow_view(slug: str, *, span: str, principal: Principal, now: datetime) 
     workflow = found.filter(slug=slug).first() if "\x00" not in slug else None
     if workflow is None:
         raise NotFound(f"There is no workflow “{slug}” in yours. Nothing is affected.")
+    return workflow
+
+
+def workflow_view(slug: str, *, span: str, principal: Principal, now: datetime) -> WorkflowView:
+    """Return one workflow with its totals over `span`, a key of `SPANS`.
+
+    Raises:
+        NotFound: there is none, or it is not theirs to read.
+    """
+    workflow = workflow_get(slug, principal)
     paths = list(workflow.paths.order_by("slug"))
     length = SPANS[span][1]
-    totals = release_totals(
-        path_ids=[path.pk for path in paths],
-        since=_NEVER if length is None else now - length,
-        until=now + timedelta(minutes=6),
-    )
+    since, until = _NEVER if length is None else now - length, now + timedelta(minutes=6)
+    ids = [path.pk for path in paths]
+    totals = release_totals(path_ids=ids, since=since, until=until)
+    routes = route_rows(paths, since=since, until=until)
     versions = dict(Release.objects.filter(workflow=workflow).values_list("pk", "version"))
     return WorkflowView(
         workflow=workflow,
         span=span,
-        paths=[_table(path, totals, versions) for path in paths],
+        paths=[_table(path, totals, versions, routes.get(path.pk, [])) for path in paths],
         rollouts=[
             (rollout.slug, rollout.candidate.version, STATES[RolloutState(rollout.state)])
             for rollout in workflow.rollouts.select_related("candidate").order_by("-pk")[:20]
         ],
         health=health_view(workflow_id=workflow.pk, now=now),
+        points=_points(workflow, paths, since=_NEVER if length is None else now - length, now=now),
         read_at=now,
     )
+
+
+def _points(
+    workflow: Workflow, paths: list[WorkflowPath], *, since: datetime, now: datetime
+) -> list[PointRow]:
+    """Return what the workflow has metric points of, and pulls that brought none yet."""
+    path_names = {path.pk: path.name for path in paths}
+    pulls = {f"pull:{pull.name}": pull for pull in pull_rows(workflow_ids=[workflow.pk])}
+    rows = []
+    for each in point_names(
+        workflow_ids=[workflow.pk], since=since, until=now + timedelta(minutes=6)
+    ):
+        pull = pulls.pop(each.source, None)
+        value = MISSING if each.value is None else measured_text(each.value, each.unit)
+        rows.append(
+            PointRow(
+                path=path_names.get(each.path_id, MISSING),
+                name=each.name,
+                kind=each.kind,
+                value=value,
+                at=each.at,
+                n=each.n,
+                source=each.source,
+                failing=pull.error if pull else "",
+            )
+        )
+    by_slug = {path.slug: path.name for path in paths}
+    for source, pull in pulls.items():
+        failing = pull.error or ("switched off" if not pull.enabled else "")
+        rows.append(
+            PointRow(
+                path=by_slug.get(pull.path, pull.path),
+                name=pull.name,
+                kind="gauge",
+                value=MISSING,
+                at=None,
+                n=0,
+                source=source,
+                failing=failing,
+            )
+        )
+    return rows
 
 
 def _table(
     path: WorkflowPath,
     totals: Mapping[tuple[int, int], ReleaseTotal],
     versions: Mapping[int, str],
+    routes: list[RouteRow],
 ) -> PathTable:
     here = {
         release_id: found for (path_id, release_id), found in totals.items() if path_id == path.pk
@@ -174,6 +250,8 @@ def _table(
             _row(versions.get(pk, "no release"), roles.get(pk, "") if pk else "", here[pk])
             for pk in order
         ],
+        slow_limit=limit_said(path.limits.get("slow_path_ms")),
+        routes=routes,
     )
 
 

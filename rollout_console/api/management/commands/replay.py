@@ -14,7 +14,13 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from rollout_console.core.errors import DomainError
-from rollout_console.replay.library import MappingRefused, mapping_load, mapping_names
+from rollout_console.replay.checkpoints import Checkpoints
+from rollout_console.replay.library import (
+    MappingRefused,
+    mapping_load,
+    mapping_names,
+    mapping_text,
+)
 from rollout_console.replay.mapping import Mapping
 from rollout_console.replay.rejects import Rejects, RejectsUnwritable
 from rollout_console.replay.services import replay_record, workflow_ensure
@@ -67,6 +73,13 @@ class Command(BaseCommand):
         rejects = Rejects(
             options["rejects"], names={file.name: file.path.name for file in trace.files}
         )
+        checkpoints = Checkpoints(
+            workflow=workflow,
+            mapping=Path(options["mapping"]).stem,
+            mapping_text=mapping_text(options["mapping"]),
+            files=[file.path for file in trace.files],
+            durable=rejects.flush,
+        )
         try:
             made = workflow_ensure(
                 mapping=mapping, slug=workflow, owner=options["owner"], now=timezone.now()
@@ -74,9 +87,10 @@ class Command(BaseCommand):
             for words in made:
                 self.stderr.write(f"Made {words}.")
             with rejects:
-                result = _run(
-                    trace, Options(shift=options["shift_to_now"], speed=speed), rejects=rejects
-                )
+                chosen = Options(shift=options["shift_to_now"], speed=speed)
+                if not chosen.shift:
+                    self._resume(trace, rejects, checkpoints)
+                result = _run(trace, chosen, rejects=rejects, checkpoints=checkpoints)
         except (DomainError, RejectsUnwritable) as refusal:
             raise CommandError(str(refusal)) from refusal
         except (OperationalError, InterfaceError) as error:
@@ -85,6 +99,23 @@ class Command(BaseCommand):
                 "is stored counts once."
             ) from error
         self._tell(result, trace, rejects, options)
+
+    def _resume(self, trace: Trace, rejects: Rejects, checkpoints: Checkpoints) -> None:
+        """Say where a replay that was cut short goes on, and keep its list up to there."""
+        before = checkpoints.last()
+        if before is None:
+            return
+        names = [file.name for file in trace.files]
+        rejects.resume(
+            reached={
+                **dict.fromkeys(names[: before.file], 2**63),
+                names[before.file]: before.row,
+            }
+        )
+        self.stderr.write(
+            f"Goes on after row {before.row:,} of {names[before.file]}: what stands before is "
+            "stored."
+        )
 
     def _tell(
         self, result: Result, trace: Trace, rejects: Rejects, options: dict[str, Any]
@@ -141,7 +172,7 @@ def _files(paths: list[Path], mapping: Mapping) -> list[TraceFile]:
     return list(files.values())
 
 
-def _run(trace: Trace, options: Options, *, rejects: Rejects) -> Result:
+def _run(trace: Trace, options: Options, *, rejects: Rejects, checkpoints: Checkpoints) -> Result:
     size = sum(file.size for file in trace.files)
     with (
         _stopped_by_ctrl_c() as stop,
@@ -157,7 +188,12 @@ def _run(trace: Trace, options: Options, *, rejects: Rejects) -> Result:
             bar.update(max(0, position - bar.pos))
 
         return replay_run(
-            trace=trace, options=options, reject=rejects.write, stop=stop, progress=progress
+            trace=trace,
+            options=options,
+            reject=rejects.write,
+            stop=stop,
+            progress=progress,
+            checkpoints=checkpoints,
         )
 
 

@@ -1,0 +1,1 @@
+"""Pulls: signal points that Prometheus-compatible servers are asked for."""
