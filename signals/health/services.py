@@ -26,7 +26,7 @@ from signals.stats.assignment import assignment, log_e_value
 # One look at a time: what it finds is added to what is known.
 LOCK_KEY: Final = 0x6865616C
 BATCHES_AT_ONCE: Final = 500
-REPORTS_AT_ONCE: Final = 50_000
+REPORTS_AT_ONCE: Final = 100_000
 # How far around a task another one with its id is looked for, and how many tasks that may read.
 REUSE_SPAN_S: Final = 600.0
 REUSE_READS: Final = 200_000
