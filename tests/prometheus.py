@@ -29,12 +29,21 @@ def prometheus_needed() -> None:
 class Prometheus:
     """A server on a port that stays its own when it is stopped and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, scrapes_itself: bool = False) -> None:
         self._folder = folder
         self._data = folder / "data"
         self._port = any_free()
         self._process: subprocess.Popen[bytes] | None = None
-        (folder / "prometheus.yml").write_text("global: {scrape_interval: 1h}\n")
+        jobs = ""
+        if scrapes_itself:
+            jobs = f"""
+scrape_configs:
+  - job_name: itself
+    scrape_interval: 1s
+    scrape_timeout: 1s
+    static_configs: [{{targets: ["127.0.0.1:{self._port}"]}}]
+"""
+        (folder / "prometheus.yml").write_text(f"global: {{scrape_interval: 1h}}\n{jobs}")
 
     @property
     def url(self) -> str:

@@ -20,7 +20,7 @@ SHOWN: Final = 1_500
 KEYS_SHOWN: Final = 300
 _VALUE: Final = 2_000
 # More differences than these are no edit any more: aligning them costs much and says little.
-_LINES_APART: Final = 800
+_LINES_APART: Final = 400
 _WORDS_APART: Final = 300
 # Lines that share less than this part of their words are two lines, not one that was edited.
 _ALIKE: Final = 0.35

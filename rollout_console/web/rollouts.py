@@ -11,7 +11,12 @@ from django.utils import timezone
 
 from rollout_console.rollouts.states import FINAL, RolloutState
 from rollout_console.web.pages import ConsoleRequest, page, page_render
-from rollout_console.web.selectors.changes import Effects, change_effects
+from rollout_console.web.selectors.changes import (
+    ChangeView,
+    Effects,
+    change_effects,
+    change_views,
+)
 from rollout_console.web.selectors.charts import (
     WINDOWS,
     Chart,
@@ -62,9 +67,12 @@ def rollout(request: ConsoleRequest, slug: str) -> HttpResponse:
     plans = chart_plans(found, path=path)
     cells = {f"{cell.path}.{cell.signal}": cell for cell in view.row.cells}
     drawn: dict[str, Chart] = {}
+    changes: list[ChangeView] = []
     effects: list[Effects] = []
     if not request.headers.get("X-Live"):
-        effects = change_effects(found, view.changes, now=now)
+        # Neither a release nor a day's difference changes from one second to the next.
+        changes = change_views(found.candidate.changes.order_by("position"))
+        effects = change_effects(found, changes, now=now)
         drawn = {chart.key: chart for chart in charts(found, plans, window=window, now=now)}
     heads = [Head(plan, cells.get(plan.key), drawn.get(plan.key)) for plan in plans]
     return page_render(
@@ -81,6 +89,7 @@ def rollout(request: ConsoleRequest, slug: str) -> HttpResponse:
             "closes": view.row.state not in FINAL,
             "ended": ended(found, principal=request.principal) if view.row.state in FINAL else None,
             "heads": heads,
+            "changes": changes,
             "effects": effects,
             "path": path,
             "window": window,

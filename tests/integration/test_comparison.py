@@ -249,8 +249,10 @@ def test_days_that_are_kept_by_the_hour_are_compared_by_the_hour(
     assert (told["basis"]["step_s"], told["basis"]["steps_both"]) == (3600, 3)
     assert "in 3 of 3 hours" in told["basis"]["sentence"]
     assert (told["candidate"]["n"], told["stable"]["n"]) == (15, 15)
-    row = release_rows(workflow_ids=[live.workflow_id], limit=1, version=live.candidate.version)[0]
-    assert row.task_at == start + timedelta(hours=2)
+    (told_row,) = release_rows(
+        workflow_ids=[live.workflow_id], limit=1, version=live.candidate.version
+    )
+    assert told_row.task_at == start + timedelta(hours=2)
 
 
 def test_an_unknown_cost_is_said_and_gives_no_difference(live: Rollout, path: WorkflowPath) -> None:

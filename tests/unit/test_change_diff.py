@@ -119,5 +119,6 @@ def test_the_worst_texts_cost_little() -> None:
         for after in texts:
             began = time.process_time()
             diff = change_diff(before, after)
-            assert time.process_time() - began < 8
+            # A tenth of it where nothing else runs: a page may show many of them.
+            assert time.process_time() - began < 4
             assert len(diff.lines) <= 1_500

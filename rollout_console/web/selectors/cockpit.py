@@ -17,7 +17,6 @@ from rollout_console.rollouts.ladder import tasks_in_all
 from rollout_console.rollouts.models import Rollout, StageSegment
 from rollout_console.rollouts.states import EXPOSING, RolloutState
 from rollout_console.web.actions import Button
-from rollout_console.web.selectors.changes import ChangeView, change_views
 from rollout_console.web.selectors.health import ShownProblem, problems_shown
 from rollout_console.web.selectors.readiness import Step, rollout_step
 from rollout_console.web.selectors.rollouts import RolloutRow, rollout_rows
@@ -89,7 +88,6 @@ class Cockpit:
     criteria: list[GuardRow]
     triggers: list[GuardRow]
     problems: list[ShownProblem]
-    changes: list[ChangeView]
     source: dict[str, Any]
     timeline: list[Happening]
     bar: list[Button]
@@ -132,7 +130,6 @@ def cockpit(rollout: Rollout, *, principal: Principal, now: datetime) -> Cockpit
         criteria=criteria,
         triggers=[_guard(verdict) for verdict in verdicts if verdict.kind == "trigger"],
         problems=problems_shown(workflow_id=rollout.workflow_id, rollout=rollout.slug),
-        changes=change_views(rollout.candidate.changes.order_by("position")),
         source=rollout.candidate.source or {},
         timeline=timeline(rollout.slug),
         bar=bar,
