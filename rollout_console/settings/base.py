@@ -45,6 +45,7 @@ INSTALLED_APPS = [
     "signals.buckets",
     "signals.health",
     "signals.points",
+    "signals.otlp",
     "signals.pulls",
     "signals.guards",
     "signals.alerts",
@@ -246,11 +247,18 @@ CELERY_REDBEAT_LOCK_TIMEOUT = 10
 
 INGEST_BACKLOG_BYTES = env.int("INGEST_BACKLOG_BYTES", default=1_073_741_824)
 
+# --- OTLP, in seconds: how long a trace is quiet before runs are made of it, how long after its
+# first span at the most, and how long the parent of its topmost span is waited for ---
+
+OTLP_SETTLE_S = env.int("OTLP_SETTLE_S", default=5)
+OTLP_SETTLE_MAX_S = env.int("OTLP_SETTLE_MAX_S", default=300)
+OTLP_ORPHAN_S = env.int("OTLP_ORPHAN_S", default=30)
+
 # --- Retention, in days; docs/storage.md says what goes with what ---
 
 
 def _days(name: str, *, default: int, least: int) -> int:
-    days = env.int(name, default=default)
+    days: int = env.int(name, default=default)
     if days < least:
         raise ImproperlyConfigured(f"{name} is at least {least} days; it is {days}.")
     return days

@@ -62,4 +62,6 @@ def _chart(view: SignalView) -> dict[str, object]:
         "key": view.chart_key,
         "figure": view.figure,
         "rows": [[f"{step.at:%d %b %H:%M}", *step.cells] for step in view.steps],
+        # Where each cell leads: to the runs behind it.
+        "links": [["", *step.hrefs] for step in view.steps],
     }

@@ -98,9 +98,11 @@ def ledger_prune(*, guarded: Collection[int], now: datetime) -> int:
         _days_before(oldest, table="hour_bucket"), kept_days=settings.LEDGER_DAYS_KEPT, now=now
     )
     done = {
-        row.day
-        for row in StoredDay.objects.filter(day__in=days).exclude(ledger_pruned_at=None)
-        if row.filled_at is None or row.ledger_pruned_at > row.filled_at
+        day
+        for day, pruned_at, filled_at in StoredDay.objects.filter(day__in=days).values_list(
+            "day", "ledger_pruned_at", "filled_at"
+        )
+        if pruned_at is not None and (filled_at is None or pruned_at > filled_at)
     }
     for day in days:
         if day in done:

@@ -26,7 +26,7 @@ from signals.buckets.scopes import (
 )
 from signals.buckets.standing import Point as Point
 from signals.buckets.standing import standing_points
-from signals.catalogue import STATES, Reach, signal_of
+from signals.catalogue import STATES, Reach, Signal, signal_of
 from signals.stats.estimate import estimate, repeats
 
 TRAFFIC_WINDOW_S: Final = 300
@@ -228,6 +228,20 @@ def series_measures(
     ]
 
 
+def served_from(served_until: datetime, step_s: int) -> datetime:
+    """Return from which step on a line shows what was served after a rollout ended.
+
+    Cut between steps, so that none mixes what was served before and after; the step in which the
+    rollout ended is still the candidate's.
+    """
+    return floor(served_until, step_s) + timedelta(seconds=step_s)
+
+
+def reads_arrivals(*, signal: Signal, start: datetime, end: datetime) -> bool:
+    """Whether a chart of this span counts tasks when they arrived, not when they happened."""
+    return is_live(start, end, by_event=signal.by_event)
+
+
 def rounded_step(*, start: datetime, end: datetime, step_s: int, by_event: bool = False) -> int:
     """Return the step that a series over this span really has, in seconds."""
     live = is_live(start, end, by_event=by_event)
@@ -293,9 +307,7 @@ def signal_series(
     served: list[tuple[Sequence[int], Reach, datetime | None, datetime | None]]
     served = [(arms, known.reach, None, None)]
     if served_until is not None and served_until < end:
-        # Cut between steps, so that none mixes what was served before and after; the step in
-        # which the rollout ended is still the candidate's.
-        cut = floor(served_until, step_s) + timedelta(seconds=step_s)
+        cut = served_from(served_until, step_s)
         served = [([ARM_CANDIDATE], known.reach, None, cut), ([ARM_STABLE], "arm", cut, None)]
     points = []
     for served_arms, reach, since, until in served:

@@ -24,9 +24,9 @@ with fresh as (
     from observation_staging as s join ingest_batch as b on b.seq = s.drain
     order by s.workflow_id, s.id_hash, s.drain
     on conflict do nothing
-    returning drain
+    returning drain, workflow_id
 )
-select drain, count(*) from fresh group by drain
+select drain, workflow_id, count(*) from fresh group by drain, workflow_id
 """  # noqa: S608  # of our own constants
 
 # --- Finding the runs ---

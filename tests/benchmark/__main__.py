@@ -22,9 +22,10 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 REPORT: Final = ROOT / "docs" / "benchmarks.md"
-NAMES: Final = ("ingest", "serving", "containment")
+NAMES: Final = ("ingest", "storage", "serving", "containment")
 TITLES: Final = {
-    "ingest": "Ingest, roll-up, storage",
+    "ingest": "Ingest and roll-up",
+    "storage": "Storage and chart data",
     "serving": "Decision serving",
     "containment": "Containment",
 }

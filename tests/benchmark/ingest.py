@@ -1,5 +1,6 @@
 """Ingest: acknowledged and drained runs a second beside COPY of the same rows, and growth."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -7,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
+import psutil
 import psycopg
 from django.conf import settings
-from django.db import connection
+from django.db import connection, connections
 from django.utils import timezone
 
 from approvals.authority.matrix import Scope
@@ -21,11 +23,12 @@ from rollout_console.core.heartbeats import heartbeat_age_s
 from rollout_console.core.models import Heartbeat
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.services.ports import HOST
+from signals.buckets.folds import FOLDS
 from signals.buckets.services import buckets_fold
 from signals.ingest.drain import batches_drain
 from signals.ingest.services import batch_store
 from tests.benchmark.load import closed_loop, post
-from tests.benchmark.rows import Row, beside, bound, noise
+from tests.benchmark.rows import Row, beside, bound
 from tests.factories import rollout_at, token
 from tests.live import ROOT, Console, granian
 from tests.story import run_item
@@ -36,7 +39,8 @@ BATCHES: Final = 20
 SECONDS: Final = 4.0
 DRAINED_BATCHES: Final = 100
 COPIED_BATCHES: Final = 100
-STORED: Final = 10_000_000
+# So many batches at most wait while a paced sender goes on.
+WAITING: Final = 30
 
 
 def rows() -> list[Row]:
@@ -44,10 +48,10 @@ def rows() -> list[Row]:
     secret, _ = token(Scope.INGEST)
     with granian(dict(os.environ), "rollout_console.wsgi:application", workers=2) as console:
         acknowledged = _acknowledged(console, secret)
-        _empty()
+        tables_empty()
         sustained = _sustained(console, secret)
-    _empty()
-    return [acknowledged, sustained, *_growth()]
+    tables_empty()
+    return [acknowledged, *sustained]
 
 
 def _batch() -> list[dict[str, Any]]:
@@ -63,7 +67,7 @@ def _acknowledged(console: Console, secret: str) -> Row:
         ceiling.append(_copied_per_s(text))
         load = closed_loop(console.port, requests, connections=4, seconds=SECONDS)
         ours.append(load.per_s * BATCH)
-        _empty()
+        tables_empty()
     return beside(
         f"acknowledged runs over HTTP, batches of {BATCH:,}, validated, durable",
         ours,
@@ -74,10 +78,11 @@ def _acknowledged(console: Console, secret: str) -> Row:
     )
 
 
-def _sustained(console: Console, secret: str) -> Row:
-    """Send everything once while one process drains and folds it."""
+def _sustained(console: Console, secret: str) -> list[Row]:
+    """Send as fast as one process drains and folds, no faster, and see what memory both take."""
     text = _rows_as_text()
-    ours, ceiling = [], []
+    ours, ceiling, backlog = [], [], 0
+    pss = {"web": 0.0, "worker": 0.0}
     for _ in range(ROUNDS):
         bodies = [json.dumps(_batch()).encode() for _ in range(DRAINED_BATCHES)]
         ceiling.append(_copied_per_s(text))
@@ -88,48 +93,70 @@ def _sustained(console: Console, secret: str) -> Row:
         try:
             _wait(_keeper_looks, "the keeper to look")
             began = time.perf_counter()
-            sender = threading.Thread(target=_send_all, args=[console, secret, bodies])
+            sender = threading.Thread(target=_send_paced, args=[console, secret, bodies])
             sender.start()
-            _wait(_folded, "the batches to be drained")
+            while not _folded():
+                backlog = max(backlog, _waiting())
+                _pss_note(pss, web=console.process.pid, worker=drainer.pid)
+                time.sleep(0.1)
             ours.append(DRAINED_BATCHES * BATCH / (time.perf_counter() - began))
             sender.join()
         finally:
             drainer.terminate()
             drainer.wait(timeout=30)
-        _empty()
-    return beside(
-        "runs drained into rows, ledger and buckets, one worker, while accepting them",
+        tables_empty()
+    row = beside(
+        "runs drained into rows, ledgers and buckets, one worker, while accepting them",
         ours,
         ceiling,
         unit="runs/s",
-        note="ceiling as above; floor 0.12. Accepting, draining and the sender share two cores",
+        note=f"sustained: the sender waits while {WAITING} batches do, at most {backlog} waited; "
+        "ceiling as above; floor 0.12. Accepting, draining and the sender share two cores",
     )
-
-
-def _growth() -> list[Row]:
-    empty = [_drained_per_s() for _ in range(ROUNDS)]
-    stored_bytes = _fill(STORED)
-    grown = [_drained_per_s() for _ in range(ROUNDS)]
-    growth = beside(
-        f"growth: drain rate with {STORED:,} runs stored, random ids",
-        grown,
-        empty,
-        unit="runs/s",
-        note="ceiling: the same with none stored; floor 0.7; noise of the empty rounds "
-        f"{noise(empty):.0%}",
-    )
-    return [
-        growth,
+    memory = [
         bound(
-            "disk of one stored run, row and index",
-            stored_bytes / STORED,
-            unit="bytes",
-            note=f"over {STORED:,} rows",
-        ),
+            f"memory of {name} under full ingest, largest",
+            pss[key],
+            unit="MB",
+            note="proportional set size, looked at ten times a second. Floor 300 MB, goal 150 MB",
+        )
+        for key, name in (("web", "one web process"), ("worker", "the worker"))
     ]
+    return [row, *memory]
 
 
-def _drained_per_s() -> float:
+def _send_paced(console: Console, secret: str, bodies: Sequence[bytes]) -> None:
+    line = http.client.HTTPConnection(HOST, console.port, timeout=60)
+    headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
+    for body in bodies:
+        while _waiting() >= WAITING:
+            time.sleep(0.02)
+        line.request("POST", "/api/v1/runs", body=body, headers=headers)
+        answer = line.getresponse()
+        answer.read()
+        if answer.status != 202:
+            raise RuntimeError(f"a batch was not accepted: {answer.status}")
+    line.close()
+    connections.close_all()
+
+
+def _waiting() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("select count(*) from ingest_batch where state = 'pending'")
+        return int(cursor.fetchone()[0])
+
+
+def _pss_note(pss: dict[str, float], *, web: int, worker: int) -> None:
+    """Keep the largest memory seen of one of granian's workers, and of the keeper."""
+    found = {"web": psutil.Process(web).children(), "worker": [psutil.Process(worker)]}
+    for name, processes in found.items():
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                pss[name] = max(pss[name], process.memory_full_info().pss / 1e6)
+
+
+def drained_per_s() -> float:
+    """Drain and fold ten batches by one worker that has nothing else to do."""
     _store(10)
     began = time.perf_counter()
     batches_drain(now=timezone.now())
@@ -158,7 +185,7 @@ def _rows_as_text() -> bytes:
         owner.cursor().copy("copy (select * from run) to stdout") as copy,
     ):
         text = b"".join(copy)
-    _empty()
+    tables_empty()
     return text
 
 
@@ -173,20 +200,6 @@ def _copied_per_s(text: bytes) -> float:
             return text.count(b"\n") / (time.perf_counter() - began)
         finally:
             owner.execute("drop table bench_copy")
-
-
-def _send_all(console: Console, secret: str, bodies: Sequence[bytes]) -> None:
-    line = http.client.HTTPConnection(HOST, console.port, timeout=60)
-    headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
-    for body in bodies:
-        while True:
-            line.request("POST", "/api/v1/runs", body=body, headers=headers)
-            answer = line.getresponse()
-            answer.read()
-            if answer.status == 202:
-                break
-            time.sleep(0.1)
-    line.close()
 
 
 def _wait(happened: Callable[[], bool], what: str) -> None:
@@ -207,37 +220,10 @@ def _folded() -> bool:
         return bool(cursor.fetchone()[0] >= DRAINED_BATCHES)
 
 
-def _fill(count: int) -> int:
-    """Store `count` runs of today with random ids, as fast as SQL can; return their bytes."""
+def tables_empty(*, keep: Collection[str] = ()) -> None:
+    """Empty what ingest fills."""
+    tables = {table for fold in FOLDS for table in (fold.ledger, *fold.tables.values())}
+    tables |= {"run", "ingest_batch", "stale_bucket", "stored_day", "requested_review"}
     with psycopg.connect(settings.DATABASE_URL, autocommit=True) as owner:
-        template = owner.execute("select * from run limit 1")
-        assert template.description is not None
-        names = [column.name for column in template.description]
-        fresh = {
-            "id": "gen_random_uuid()::text",
-            "id_hash": "gen_random_uuid()",
-            "occurred_at": "occurred_at - (n % 60000) * interval '1 millisecond'",
-        }
-        values = ", ".join(fresh.get(name, name) for name in names)
-        step = 250_000
-        before = _run_bytes(owner)
-        for start in range(0, count, step):
-            owner.execute(
-                f"insert into run ({', '.join(names)}) select {values} from"  # noqa: S608
-                f" (select * from run limit 1) one,"
-                f" generate_series({start}, {min(start + step, count) - 1}) n".encode()
-            )
-        return _run_bytes(owner) - before
-
-
-def _run_bytes(owner: psycopg.Connection[Any]) -> int:
-    row = owner.execute(
-        "select sum(pg_total_relation_size(inhrelid)) from pg_inherits"
-        " where inhparent = 'run'::regclass"
-    ).fetchone()
-    return int(row[0] or 0) if row else 0
-
-
-def _empty() -> None:
-    with psycopg.connect(settings.DATABASE_URL, autocommit=True) as owner:
-        owner.execute("truncate run, arrival_ledger, minute_bucket, ingest_batch")
+        names = ", ".join(sorted(tables - set(keep)))
+        owner.execute(f"truncate {names}".encode())

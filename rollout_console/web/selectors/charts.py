@@ -5,15 +5,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from django.urls import reverse
+
 from rollout_console.catalog.models import WorkflowPath
 from rollout_console.rollouts.models import Mark, Rollout, StageSegment
-from rollout_console.web.figures import ChartMark, Series, TableRow, figure, table_rows
+from rollout_console.web.figures import ChartMark, Drill, Series, TableRow, figure, table_rows
 from signals.alerts.models import Alert
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
 from signals.buckets.many import Asked, many_series
-from signals.buckets.selectors import Point, rounded_step, signal_series
-from signals.catalogue import signal_of
+from signals.buckets.selectors import (
+    Point,
+    reads_arrivals,
+    rounded_step,
+    served_from,
+    signal_series,
+)
+from signals.catalogue import STATES, Signal, signal_of
 from signals.guards.models import Guard
+from signals.ingest.drill import MODE_OF_REACH
+from signals.ingest.worst import WORST
 
 # The charts that every path has; signals that a guard watches join them.
 BASE_SIGNALS: Final = ("quality_pass_rate", "latency_p95_ms", "cost_per_task_usd")
@@ -128,10 +138,10 @@ def charts(
         return []
     end = now
     start = _start(rollout, window, now)
-    segment_ids = list(
+    segments = dict(
         StageSegment.objects.filter(stage__rollout=rollout, stage__position=rollout.stage)
         .order_by("position")
-        .values_list("segment_id", flat=True)
+        .values_list("segment_id", "segment__slug")
     )
     marks = [
         ChartMark(at=at, kind=kind, text=text)
@@ -146,7 +156,7 @@ def charts(
     )
     reading: dict[str, Any] = {
         "workflow_id": rollout.workflow_id,
-        "segment_ids": segment_ids,
+        "segment_ids": list(segments),
         "start": start,
         "end": end,
         "step_s": window.step_s,
@@ -173,6 +183,7 @@ def charts(
     for plan, line in zip(plans, asked, strict=True):
         candidate, stable = candidate_lines[line], stable_lines.get(line, [])
         signal = signal_of(plan.signal)
+        step_s = rounded_step(start=start, end=end, step_s=window.step_s, by_event=signal.by_event)
         series = Series(
             signal=signal,
             candidate=candidate,
@@ -188,8 +199,16 @@ def charts(
             ],
             start=start,
             end=end,
-            step_s=rounded_step(
-                start=start, end=end, step_s=window.step_s, by_event=signal.by_event
+            step_s=step_s,
+            drill=_drill(
+                rollout,
+                plan,
+                signal,
+                segments=list(segments.values()),
+                arrivals=reads_arrivals(signal=signal, start=start, end=end),
+                step_s=step_s,
+                end=end,
+                ended=ended,
             ),
         )
         found.append(
@@ -204,6 +223,42 @@ def charts(
             )
         )
     return found
+
+
+def _drill(
+    rollout: Rollout,
+    plan: ChartPlan,
+    signal: Signal,
+    *,
+    segments: list[str],
+    arrivals: bool,
+    step_s: int,
+    end: datetime,
+    ended: datetime | None,
+) -> Drill | None:
+    """Return the way from a chart's points to their runs: what the points were counted from."""
+    if signal.source in STATES or plan.signal not in WORST:
+        # What waits at a moment is of no step's runs.
+        return None
+    asked: dict[str, str | list[str]] = {
+        "workflow": rollout.workflow.slug,
+        "path": plan.path,
+        "segment": segments,
+        "order": "worst",
+        "signal": plan.signal,
+    }
+    if arrivals:
+        asked["clock"] = "arrival"
+    mode = MODE_OF_REACH.get(signal.reach, "")
+    moded = {**asked, "mode": mode} if mode else asked
+    return Drill(
+        page=reverse("web:runs"),
+        asked={**moded, "arm": "candidate"},
+        stable={**(asked if ended else moded), "arm": "stable"},
+        step_s=step_s,
+        end=end,
+        served_from=served_from(ended, step_s) if ended else None,
+    )
 
 
 def _start(rollout: Rollout, window: Window, now: datetime) -> datetime:

@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("ingest", "0006_retention"),
+        ("ingest", "0008_source_indexes"),
     ]
 
     operations = [
