@@ -17,6 +17,7 @@ from rollout_console.api import (
     releases,
     runs,
     series,
+    signals,
     sources,
 )
 
@@ -67,6 +68,12 @@ urlpatterns = [
         name="plan_change_decision",
     ),
     path("v1/workflows/<str:workflow>/health", health.HealthView.as_view(), name="health"),
+    path("v1/workflows/<str:workflow>/signals", signals.SignalsView.as_view(), name="signals"),
+    path(
+        "v1/workflows/<str:workflow>/signals/<str:slug>",
+        signals.SignalView.as_view(),
+        name="signal",
+    ),
     path(
         "v1/workflows/<str:workflow>/segments/match",
         plans.SegmentMatchView.as_view(),

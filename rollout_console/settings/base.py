@@ -44,6 +44,7 @@ INSTALLED_APPS = [
     "signals.ingest",
     "signals.buckets",
     "signals.health",
+    "signals.own",
     "signals.points",
     "signals.otlp",
     "signals.pulls",

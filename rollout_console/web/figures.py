@@ -445,7 +445,8 @@ def _range(series: Series, scale: float) -> list[float]:
     kept = [*values[: len(values) - _absurd(values, least=max(limit, default=0.0))], *limit]
     low, high = min(kept), max(kept)
     room = (high - low) * 0.2 or abs(high) * 0.2 or 1.0
-    low, high = max(0.0, low - room), high + room
+    # Only a team's own signal goes below zero.
+    low, high = low - room if low < 0 else max(0.0, low - room), high + room
     if series.signal.unit == "share":
         high = min(high, 103.0)
     return [round(low, 6), round(high, 6)]

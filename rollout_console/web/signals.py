@@ -5,6 +5,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from rollout_console.web.pages import ConsoleRequest, page, page_render
+from rollout_console.web.selectors.catalogue import catalogue_view
 from rollout_console.web.selectors.signals import SPANS, SignalView, failures_view, signal_view
 
 
@@ -38,6 +39,25 @@ def signal_chart(request: ConsoleRequest, slug: str) -> HttpResponse:
     response = JsonResponse({"as_of": now.isoformat(), "charts": [_chart(view)]})
     response.headers["Cache-Control"] = "private, no-cache"
     return response
+
+
+@page
+def signals(request: ConsoleRequest) -> HttpResponse:
+    """List every signal of a workflow with what feeds it and its newest values; ?workflow=."""
+    now = timezone.now()
+    view = catalogue_view(
+        workflow=request.GET.get("workflow", "").replace("\x00", ""),
+        principal=request.principal,
+        now=now,
+    )
+    return page_render(
+        request,
+        "signals/catalogue.html",
+        {"view": view},
+        section="workflows",
+        regions=("values",),
+        now=now,
+    )
 
 
 @page

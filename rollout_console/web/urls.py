@@ -37,6 +37,7 @@ urlpatterns = [
     path("sources/", sources.sources, name="sources"),
     path("runs/", runs.runs, name="runs"),
     path("runs/<str:workflow>/<path:run_id>/", runs.run, name="run"),
+    path("signals/", signals.signals, name="signals"),
     path(
         "workflows/<str:slug>/economics/",
         economics.workflow_economics,

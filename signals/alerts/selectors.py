@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from signals.alerts.models import Alert, AlertState
 from signals.catalogue import signal_of
 from signals.format import limit_text, value_text
-from signals.guards.evidence import limit_of
+from signals.guards.evidence import limit_of, signal_of_guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,9 @@ def alert_row(*, alert_id: int, now: datetime) -> AlertRow | None:
 
 
 def _alerts() -> QuerySet[Alert]:
-    return Alert.objects.select_related("workflow", "guard__path", "problem__path", "owner")
+    return Alert.objects.select_related(
+        *("workflow", "guard__path", "guard__definition", "problem__path", "owner")
+    )
 
 
 def alert_now(alert: Alert, *, now: datetime) -> tuple[str, datetime | None]:
@@ -110,7 +112,7 @@ def alert_now(alert: Alert, *, now: datetime) -> tuple[str, datetime | None]:
 def _row(alert: Alert, now: datetime) -> AlertRow:
     guard = alert.guard
     slug = "" if guard is None else guard.signal
-    signal = signal_of(slug)
+    signal = signal_of("") if guard is None else signal_of_guard(guard)
     state, due_at = alert_now(alert, now=now)
     limit = None if guard is None else limit_of(guard)
     return AlertRow(

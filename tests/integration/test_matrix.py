@@ -50,6 +50,11 @@ TABLE: Final[dict[str, tuple[str, dict[str, Any], list[tuple[tuple[Verb, ...], A
         {"workflow": "support-reply"},
         [((Verb.SPAN_MAPPING_EDIT,), {"drop_scopes": ["twice"]})],
     ),
+    "signal": (
+        "put",
+        {"workflow": "support-reply", "slug": "answer-words"},
+        [((Verb.PLAN_EDIT,), {"measure": "words", "kind": "mean", "better": "lower"})],
+    ),
     "plan_change_decision": (
         "post",
         {"change_id": 1},

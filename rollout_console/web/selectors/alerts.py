@@ -14,7 +14,7 @@ from rollout_console.web.words import PROBLEMS, VERDICTS, Shown, duration_text
 from signals.alerts.models import Alert, AlertState
 from signals.catalogue import signal_of
 from signals.format import limit_text, range_text, value_text
-from signals.guards.evidence import limit_of
+from signals.guards.evidence import limit_of, signal_of_guard
 from signals.guards.models import Verdict
 
 LIST_MAX: Final = 100
@@ -65,7 +65,9 @@ class AlertView:
 
 def alert_list(*, principal: Principal, state: str, now: datetime) -> list[ListedAlert]:
     """Return readable alerts, the open ones first, then by age; `state` is "open" or "all"."""
-    alerts = Alert.objects.select_related("guard__path", "problem__path", "owner", "workflow")
+    alerts = Alert.objects.select_related(
+        *("guard__path", "guard__definition", "problem__path", "owner", "workflow")
+    )
     ids = readable_ids(principal)
     if ids is not None:
         alerts = alerts.filter(workflow__in=ids)
@@ -89,7 +91,7 @@ def alert_view(*, alert_id: int, principal: Principal, now: datetime) -> AlertVi
         NotFound: there is none, or its workflow is not theirs to read.
     """
     alerts = Alert.objects.select_related(
-        *("guard__path", "guard__verdict", "problem__path"),
+        *("guard__path", "guard__definition", "guard__verdict", "problem__path"),
         *("owner", "workflow__owner", "workflow__deputy"),
     )
     ids = readable_ids(principal)
@@ -102,7 +104,7 @@ def alert_view(*, alert_id: int, principal: Principal, now: datetime) -> AlertVi
         slug=alert.rollout
     )
     guard = alert.guard
-    signal = signal_of("" if guard is None else guard.signal)
+    signal = signal_of("") if guard is None else signal_of_guard(guard)
     verdict: Verdict | None = getattr(guard, "verdict", None)
     response = alert.response
     action = str(response.get("action", ""))
@@ -141,7 +143,7 @@ def alert_view(*, alert_id: int, principal: Principal, now: datetime) -> AlertVi
 def _title(alert: Alert) -> str:
     if alert.problem is not None:
         return PROBLEMS[alert.problem.kind]
-    return signal_of(alert.about_guard.signal).title
+    return signal_of_guard(alert.about_guard).title
 
 
 def _buttons(rollout: Rollout, suggested: str, principal: Principal) -> list[Button]:

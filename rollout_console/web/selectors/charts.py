@@ -20,10 +20,11 @@ from signals.buckets.selectors import (
     served_from,
     signal_series,
 )
-from signals.catalogue import STATES, Signal, signal_of
+from signals.catalogue import STATES, Signal
 from signals.guards.models import Guard
 from signals.ingest.drill import MODE_OF_REACH
 from signals.ingest.worst import WORST
+from signals.own.selectors import signals_in
 
 # The charts that every path has; signals that a guard watches join them.
 BASE_SIGNALS: Final = ("quality_pass_rate", "latency_p95_ms", "cost_per_task_usd")
@@ -73,6 +74,7 @@ class ChartPlan:
     path_name: str
     signal: str
     title: str
+    of: Signal
     limit: float | None
     slow_ms: float | None
 
@@ -95,19 +97,22 @@ def chart_plans(
     guards = list(
         Guard.objects.filter(rollout=rollout.slug, retired_at=None)
         .exclude(limit=None)
-        .values_list("path_id", "signal", "kind", "limit", "compare")
+        .values_list("path_id", "signal", "kind", "limit", "compare", "definition")
     )
+    # A rollout's pages show what it was judged by, though its team defines that otherwise now.
+    known_here = signals_in(rollout.workflow_id, judged_by={pk for *_, pk in guards if pk})
+    own = [slug for slug, signal in known_here.items() if signal.own]
     plans = []
     for each in paths:
         watched = [signal for path_id, signal, *_ in guards if path_id == each.pk]
-        chosen = signals or [*BASE_SIGNALS, *watched]
+        chosen = signals or [*BASE_SIGNALS, *watched, *own]
         for slug in list(dict.fromkeys(chosen))[:CHARTS_MAX]:
-            known = signal_of(slug)
-            if not known.collected:
+            known = known_here.get(slug)
+            if known is None or not known.collected:
                 continue
             limits = [
                 (compare == "hard_cap", kind != "trigger", limit)
-                for path_id, signal, kind, limit, compare in guards
+                for path_id, signal, kind, limit, compare, _ in guards
                 if path_id == each.pk and signal == slug
             ]
             limit = min(limits)[2] if limits else each.limits.get(slug)
@@ -120,6 +125,7 @@ def chart_plans(
                     path_name=each.name,
                     signal=slug,
                     title=known.title,
+                    of=known,
                     limit=float(limit) if limit is not None else None,
                     slow_ms=float(slow) if slow is not None else None,
                 )
@@ -161,7 +167,7 @@ def charts(
         "end": end,
         "step_s": window.step_s,
     }
-    asked = [Asked(plan.path_id, plan.signal, plan.slow_ms) for plan in plans]
+    asked = [Asked(plan.path_id, plan.of, plan.slow_ms) for plan in plans]
     ended = rollout.ended_at if rollout.live_at else None
     if ended:
         stable_lines: dict[Asked, list[Point]] = {}
@@ -182,10 +188,10 @@ def charts(
     found = []
     for plan, line in zip(plans, asked, strict=True):
         candidate, stable = candidate_lines[line], stable_lines.get(line, [])
-        signal = signal_of(plan.signal)
+        signal = plan.of
         step_s = rounded_step(start=start, end=end, step_s=window.step_s, by_event=signal.by_event)
         series = Series(
-            signal=signal,
+            signal=plan.of,
             candidate=candidate,
             stable=stable,
             limit=plan.limit,
@@ -193,8 +199,8 @@ def charts(
                 *marks,
                 *(
                     ChartMark(at=at, kind="action", text=f"tripped {at:%H:%M:%S}")
-                    for path_id, signal, at in trips
-                    if path_id == plan.path_id and signal == plan.signal
+                    for path_id, slug, at in trips
+                    if path_id == plan.path_id and slug == plan.signal
                 ),
             ],
             start=start,

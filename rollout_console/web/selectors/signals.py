@@ -21,11 +21,12 @@ from signals.buckets.measures import Measures, total
 from signals.buckets.selectors import Point
 from signals.buckets.splits import FailureTotal, Split, failure_totals, split_measures
 from signals.buckets.splits import splits_of as splits_of_signal
-from signals.catalogue import SIGNALS, Signal, shown_at
+from signals.catalogue import Signal, shown_at
 from signals.format import MISSING, range_text, value_text
 from signals.guards.selectors import limit_drawn
 from signals.ingest.drill import CODES, MODE_OF_REACH, NONE
 from signals.ingest.worst import WORST
+from signals.own.selectors import signals_in
 from signals.stats.estimate import Estimate, estimate
 
 
@@ -139,10 +140,10 @@ class FailuresView:
     read_at: datetime
 
 
-def splittable() -> list[Signal]:
-    """Return the signals that can be parted, in the order of charts."""
+def splittable(workflow: Workflow) -> list[Signal]:
+    """Return a workflow's signals that can be parted, in the order of charts, its own last."""
     return sorted(
-        (signal for signal in SIGNALS.values() if splits_of_signal(signal)),
+        (signal for signal in signals_in(workflow.pk).values() if splits_of_signal(signal)),
         key=lambda signal: shown_at(signal.slug),
     )
 
@@ -183,7 +184,7 @@ def signal_view(
     if not paths:
         raise NotFound(f"{workflow.name} has no path yet, so no signal either.")
     path = next((each for each in paths if each.slug == asked.get("path")), paths[0])
-    signals = splittable()
+    signals = splittable(workflow)
     known = {signal.slug: signal for signal in signals}
     signal = known.get(asked.get("signal", ""), known[FIRST_SIGNAL])
     splits = splits_of_signal(signal)

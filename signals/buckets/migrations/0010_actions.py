@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("buckets", "0008_fold_what_is_there"),
+        ("buckets", "0009_own_signals"),
     ]
 
     operations = [
