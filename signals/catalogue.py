@@ -26,6 +26,7 @@ Source = Literal[
     "per_task",
     "hourly",
     "age",
+    "assignment",
     "above_share",
 ]
 # Whose runs a signal reads, of those on the candidate's arm: `normal` its release in mode normal,
@@ -40,7 +41,7 @@ STATES: Final = frozenset({"backlog", "waiting"})
 FACTS: Final = RARE | STATES
 
 
-# What observations may add to a ledger row.
+# What observations and the results of actions may add to a ledger row.
 _LABEL_FIELDS: Final = frozenset(
     {
         "quality_n",
@@ -50,6 +51,9 @@ _LABEL_FIELDS: Final = frozenset(
         "reviews_n",
         "feedback_positive",
         "feedback_negative",
+        "actions_n",
+        "actions_done",
+        "actions_undone",
     }
 )
 
@@ -416,6 +420,12 @@ _ALL: Final = (
         "rate",
         "share",
         "lower",
+        source="share",
+        n_of="actions_done",
+        total_of="actions_undone",
+        reach="release",
+        counted="actions",
+        by_event=True,
     ),
     Signal(
         "action_failure_rate",
@@ -425,6 +435,12 @@ _ALL: Final = (
         "rate",
         "share",
         "lower",
+        source="missing_share",
+        n_of="actions_n",
+        total_of="actions_done",
+        reach="release",
+        counted="actions",
+        by_event=True,
     ),
     Signal(
         "data_age_s",
@@ -451,11 +467,14 @@ _ALL: Final = (
     Signal(
         "assignment_mismatch",
         "Assignment",
-        "Tasks served by the wrong release",
-        "{} of tasks were served by the wrong release",
+        "Assignment: the candidate's share against the plan",
+        "the candidate's share differs from the plan by {}",
         "rate",
         "share",
         "lower",
+        source="assignment",
+        reach="arm",
+        counted="people",
     ),
 )
 

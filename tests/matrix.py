@@ -10,6 +10,7 @@ from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
+from approvals.actions.models import ActionRequest
 from approvals.expansions.models import Decision, ExpansionRequest
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import Person, Release
@@ -25,6 +26,7 @@ from rollout_console.rollouts.models import (
 )
 from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
+from signals.buckets.models import ArrivalLedger
 from signals.guards.models import Guard
 from signals.otlp.models import PriceSheetVersion, SpanMappingVersion
 from tests.factories import expansion_asked, ripen, rollout_at
@@ -59,6 +61,24 @@ def live(db: None) -> Rollout:
         requester=rollout.workflow.owner,
         expires_at=timezone.now() + timedelta(days=1),
     )
+    ActionRequest.objects.create(
+        workflow=rollout.workflow,
+        path=rollout.workflow.paths.get(),
+        request_id="a-1",
+        digest="0" * 64,
+        action="send_message",
+        target="case 6",
+        summary="answer the customer",
+        requested_at=timezone.now(),
+        requested_by="agent",
+        exposure_version=1,
+        segment_id=0,
+        release_id=0,
+        arm=0,
+        mode=0,
+        decision="allow",
+        reason="allowed",
+    )
     return rollout
 
 
@@ -75,6 +95,8 @@ def written() -> tuple[Any, ...]:
         *ExpansionRequest.objects.order_by("pk").values_list("state", "reviewed_at"),
         Decision.objects.count(),
         *PlanChange.objects.order_by("pk").values_list("state", "decided_by"),
+        *ActionRequest.objects.order_by("pk").values_list("request_id", "result"),
+        ArrivalLedger.objects.count(),
         *PlanDraft.objects.order_by("pk").values_list("workflow", "revision"),
     )
 

@@ -59,6 +59,7 @@ class Verb(StrEnum):
     EXPANSION_START = "expansion_start"
     SECOND_PERSON = "second_person"
     IMPACT_PUBLISH = "impact_publish"
+    ACT = "act"
     PEOPLE_MANAGE = "people_manage"
     TOKENS_MANAGE = "tokens_manage"
 
@@ -100,6 +101,7 @@ MATRIX: Final[dict[Verb, frozenset[Role]]] = {
     Verb.EXPANSION_START: frozenset({Role.OWNER}),
     Verb.SECOND_PERSON: frozenset({Role.DEPUTY, Role.APPROVER}),
     Verb.IMPACT_PUBLISH: _CONTAINERS,
+    Verb.ACT: _CONTAINERS,
     Verb.PEOPLE_MANAGE: frozenset({Role.ADMINISTRATOR}),
     Verb.TOKENS_MANAGE: frozenset({Role.ADMINISTRATOR}),
 }
@@ -121,6 +123,8 @@ SERVICE_SCOPES: Final[dict[Verb, Scope]] = {
     Verb.PRICES_EDIT: Scope.RELEASE,
     Verb.PULL_MANAGE: Scope.RELEASE,
     Verb.ROLLOUT_READY: Scope.RELEASE,
+    # To ask before acting, and to say what became of it.
+    Verb.ACT: Scope.ACT,
 }
 
 # The scope that a personal token must carry for each verb its person may do.

@@ -180,6 +180,7 @@ def alert_dict(row: AlertRow) -> dict[str, Any]:
         "id": row.id,
         "rollout": row.rollout,
         "guard": row.guard,
+        "problem": row.problem,
         "state": row.state,
         "opened_at": row.opened_at,
         "acked_at": row.acked_at,

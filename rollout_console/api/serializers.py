@@ -281,7 +281,8 @@ class ReadinessOut(Out):
 class AlertOut(Out):
     id = serializers.IntegerField()
     rollout = serializers.CharField()
-    guard = serializers.CharField()
+    guard = serializers.CharField(allow_null=True)
+    problem = serializers.CharField(allow_null=True)
     state = serializers.ChoiceField(["open", "acknowledged", "held", "resolved"])
     opened_at = serializers.DateTimeField()
     acked_at = serializers.DateTimeField(allow_null=True)

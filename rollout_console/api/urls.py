@@ -3,11 +3,13 @@
 from django.urls import path, re_path
 
 from rollout_console.api import (
+    action_requests,
     controls,
     docs,
     economics,
     expansions,
     exposure,
+    health,
     otlp,
     plans,
     pulls,
@@ -65,6 +67,7 @@ urlpatterns = [
         plans.PlanChangeDecisionView.as_view(),
         name="plan_change_decision",
     ),
+    path("v1/workflows/<str:workflow>/health", health.HealthView.as_view(), name="health"),
     path("v1/workflows/<str:workflow>/signals", signals.SignalsView.as_view(), name="signals"),
     path(
         "v1/workflows/<str:workflow>/signals/<str:slug>",
@@ -134,6 +137,17 @@ urlpatterns = [
         "v1/expansion-requests/<int:request_id>/review",
         expansions.ExpansionReviewView.as_view(),
         name="expansion_review",
+    ),
+    path("v1/action-requests", action_requests.ActionsView.as_view(), name="actions"),
+    path(
+        "v1/action-requests/<str:request_id>",
+        action_requests.ActionView.as_view(),
+        name="action",
+    ),
+    path(
+        "v1/action-requests/<str:request_id>/result",
+        action_requests.ActionResultView.as_view(),
+        name="action_result",
     ),
     path("v1/alerts/<int:alert_id>/ack", controls.AlertAckView.as_view(), name="alert_ack"),
     path("v1/alerts/<int:alert_id>/hold", controls.AlertHoldView.as_view(), name="alert_hold"),

@@ -4,6 +4,8 @@ from typing import Final
 
 ACTIONS: Final = frozenset(
     {
+        "action.reported",
+        "action.requested",
         "alert.acknowledged",
         "alert.half_time",
         "alert.held",

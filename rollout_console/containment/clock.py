@@ -64,8 +64,9 @@ def alerts_contain_due(*, now: datetime) -> int:
             if not due.filter(pk=alert.pk).update(due_at=None, halfway_at=None):
                 continue
             done += 1
-            held = alert.guard.response.get("kind") == "contain_after_hold"
-            if held and guard_recovered(guard_id=alert.guard_id):
+            guard = alert.about_guard
+            held = guard.response.get("kind") == "contain_after_hold"
+            if held and guard_recovered(guard_id=guard.pk):
                 # Nothing is left to contain now. The clock runs anew while nobody has said that
                 # it is over: a trigger that trips again opens no second alert.
                 hold = timedelta(seconds=alert.workflow.hold_s)
@@ -95,7 +96,7 @@ def _contain(rollout: Rollout, alert: Alert, *, now: datetime) -> None:
                 action=action,
                 press=_press(asked),
                 reason={
-                    "code": policy.reason_for_signal(alert.guard.signal),
+                    "code": policy.reason_for_signal(alert.about_guard.signal),
                     "note": f"Automatic, by alert {alert.pk}: {alert.sentence}",
                 },
                 principal=SYSTEM,

@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from rollout_console.containment.clock import clocks_run
+from rollout_console.containment.health import signals_watch
 from rollout_console.core.heartbeats import heartbeat_record
 from signals.alerts.services import alerts_half_time, guards_watch
 from signals.buckets.services import buckets_fold, stale_fold
@@ -48,6 +49,7 @@ def work_once(*, name: str, periodic: bool) -> int:
     _step(alerts_half_time)
     _step(buckets_fold)
     if periodic:
+        _step(signals_watch)
         _step(stale_fold)
         _step(storage_keep)
         _step(otlp_prune)

@@ -125,7 +125,7 @@ def _guards_revise(
 ) -> None:
     """Make a rollout's guards those of a plan; one whose alert waits stays as it is."""
     waiting = Alert.objects.filter(rollout=rollout.slug).exclude(state=AlertState.RESOLVED)
-    watched = waiting.filter(guard__retired_at=None)
+    watched = waiting.filter(guard__isnull=False, guard__retired_at=None)
     before = dict(watched.values_list("guard_id", "guard__slug"))
     guards_define(
         workflow=rollout.workflow,

@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "approvals.authority",
     "signals.ingest",
     "signals.buckets",
+    "signals.health",
     "signals.own",
     "signals.points",
     "signals.otlp",
@@ -53,6 +54,7 @@ INSTALLED_APPS = [
     "rollout_console.exposure",
     "rollout_console.containment",
     "approvals.expansions",
+    "approvals.actions",
     "rollout_console.replay",
     "rollout_console.web",
     "rollout_console.api",
@@ -272,6 +274,10 @@ POINT_DAYS_KEPT = _days("POINT_DAYS_KEPT", default=400, least=9)
 # --- Expansions: how long a request can be approved and started, in seconds ---
 
 EXPANSION_VALID_S = env.int("EXPANSION_VALID_S", default=86_400)
+
+# --- Actions: how long a request that needs a person waits before it counts as denied ---
+
+ACTION_VALID_S = env.int("ACTION_VALID_S", default=900)
 
 # --- The watch: what a round does after containment, by dotted name, in this order ---
 

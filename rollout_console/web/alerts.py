@@ -42,13 +42,14 @@ def _alert_page(
 ) -> HttpResponse:
     now = timezone.now()
     view = alert_view(alert_id=alert_id, principal=request.principal, now=now)
-    guard = view.alert.guard
-    plans = chart_plans(view.rollout, path=guard.path.slug, signals=[guard.signal])
+    guard, path = view.alert.guard, view.alert.path.slug
+    signal = "" if guard is None else guard.signal
+    plans = [] if guard is None else chart_plans(view.rollout, path=path, signals=[signal])
     window = window_chosen(request.GET.get("window", ""), view.rollout, now)
     drawn = []
     if not request.headers.get("X-Live"):
         drawn = charts(view.rollout, plans, window=window, now=now)
-    query = f"path={guard.path.slug}&signal={guard.signal}&window={window.slug}"
+    query = f"path={path}&signal={signal}&window={window.slug}"
     return page_render(
         request,
         "alerts/alert.html",

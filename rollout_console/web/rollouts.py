@@ -81,7 +81,9 @@ def rollout(request: ConsoleRequest, slug: str) -> HttpResponse:
         {
             "cockpit": view,
             "row": view.row,
-            "expansion": expansion_state(found, principal=request.principal, now=now)
+            "expansion": expansion_state(
+                found, verdicts=view.verdicts, principal=request.principal, now=now
+            )
             if view.row.state == RolloutState.LIVE
             else None,
             "closes": view.row.state not in FINAL,

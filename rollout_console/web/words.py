@@ -113,6 +113,16 @@ SEGMENT_KINDS: Final[dict[str, str]] = {
     "traffic_slice": "traffic slice",
 }
 
+# What is wrong with the signals, by a problem's kind.
+PROBLEMS: Final[dict[str, str]] = {
+    "path_silent": "No tasks come",
+    "source_silent": "A source is silent",
+    "labels_missing": "Labels are missing",
+    "ids_reused": "Ids are used again",
+    "clock_skew": "A clock is off",
+    "assignment_mismatch": "The share is not the planned one",
+}
+
 # What an audit entry says in the timeline: words, icon, hue.
 ACTIONS: Final[dict[str, Shown]] = {
     "rollout.readied": Shown("Marked ready", "s-ready", ""),
@@ -142,6 +152,8 @@ ACTIONS: Final[dict[str, Shown]] = {
     "person.created": Shown("Person created", "user", ""),
     "person.role_granted": Shown("Role granted", "user", ""),
     "token.created": Shown("Token created", "key", ""),
+    "action.requested": Shown("Action asked for", "list", ""),
+    "action.reported": Shown("Action reported", "list", ""),
     "alert.opened": Shown("Alert opened", "breach", "breach"),
     "alert.acknowledged": Shown("Alert acknowledged", "bell", "info"),
     "alert.held": Shown("Alert held", "clock", "watch"),

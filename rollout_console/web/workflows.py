@@ -34,6 +34,6 @@ def workflow(request: ConsoleRequest, slug: str) -> HttpResponse:
         "workflows/workflow.html",
         {"view": view, "spans": [(key, name) for key, (name, _) in SPANS.items()]},
         section="workflows",
-        regions=("totals",),
+        regions=("health", "totals"),
         now=now,
     )

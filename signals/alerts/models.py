@@ -1,9 +1,12 @@
+from typing import Any
+
 from django.conf import settings
 from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
 
-from rollout_console.catalog.models import Workflow
-from signals.guards.models import Guard
+from rollout_console.catalog.models import Workflow, WorkflowPath
+from signals.guards.models import Guard, Severity
+from signals.health.models import Problem
 
 
 class AlertState(models.TextChoices):
@@ -14,14 +17,17 @@ class AlertState(models.TextChoices):
 
 
 class Alert(models.Model):
-    """A tripped trigger, opened once, that names who answers for it.
+    """A tripped trigger, or a problem of the signals, opened once, that names who answers for it.
 
-    The numbers are those at the trip. `rollout` is the rollout's slug.
+    The numbers are those at the trip. `rollout` is the rollout's slug. One about a problem has no
+    guard: it carries no clock and contains nothing. Guard or problem, with its path, is to be
+    selected with it.
     """
 
     workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="alerts")
     rollout = models.CharField(max_length=80)
-    guard = models.ForeignKey(Guard, on_delete=models.PROTECT, related_name="alerts")
+    guard = models.ForeignKey(Guard, null=True, on_delete=models.PROTECT, related_name="alerts")
+    problem = models.ForeignKey(Problem, null=True, on_delete=models.PROTECT, related_name="alerts")
     state = models.CharField(max_length=12, choices=AlertState.choices, default=AlertState.OPEN)
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="alerts"
@@ -57,8 +63,42 @@ class Alert(models.Model):
                 condition=~Q(state="resolved"),
                 violation_error_message="This trigger has an open alert already.",
             ),
+            UniqueConstraint(
+                name="alert_problem_once",
+                fields=["problem"],
+                violation_error_message="This problem has an alert already.",
+            ),
+            CheckConstraint(
+                name="alert_of_guard_or_problem",
+                condition=Q(guard__isnull=False, problem=None)
+                | Q(guard=None, problem__isnull=False, due_at=None),
+            ),
             CheckConstraint(name="alert_state_known", condition=Q(state__in=AlertState.values)),
         ]
 
     def __str__(self) -> str:
         return f"alert {self.pk}"
+
+    @property
+    def path(self) -> WorkflowPath:
+        return self.about_guard.path if self.problem is None else self.problem.path
+
+    @property
+    def name(self) -> str:
+        """The guard's slug, or the problem's kind."""
+        return self.about_guard.slug if self.problem is None else self.problem.kind
+
+    @property
+    def about_guard(self) -> Guard:
+        """The guard of an alert that has a clock, or that containment may act on."""
+        assert self.guard is not None
+        return self.guard
+
+    @property
+    def severity(self) -> str:
+        return self.guard.severity if self.guard is not None else Severity.MEDIUM.value
+
+    @property
+    def response(self) -> dict[str, Any]:
+        """What the plan asks for; empty for a problem, about which no plan says anything."""
+        return {} if self.guard is None else dict(self.guard.response or {})

@@ -8,6 +8,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from signals.alerts.models import Alert, AlertState
+from signals.catalogue import signal_of
 from signals.format import limit_text, value_text
 from signals.guards.evidence import limit_of, signal_of_guard
 
@@ -16,7 +17,8 @@ from signals.guards.evidence import limit_of, signal_of_guard
 class AlertRow:
     """An alert at the time of reading; its numbers are those at the trip.
 
-    `state` is `held` only while the hold lasts. `due_at` is when containment acts by itself,
+    One about a problem of the signals has no guard, no signal and no numbers. `state` is `held`
+    only while the hold lasts. `due_at` is when containment acts by itself,
     after a hold where there is one; None where a person decides.
     """
 
@@ -24,8 +26,9 @@ class AlertRow:
     workflow: str
     workflow_name: str
     rollout: str
-    guard: str
-    guard_id: int
+    guard: str | None
+    problem: str | None
+    guard_id: int | None
     signal: str
     signal_title: str
     path: str
@@ -86,7 +89,9 @@ def alert_row(*, alert_id: int, now: datetime) -> AlertRow | None:
 
 
 def _alerts() -> QuerySet[Alert]:
-    return Alert.objects.select_related("workflow", "guard__path", "guard__definition", "owner")
+    return Alert.objects.select_related(
+        *("workflow", "guard__path", "guard__definition", "problem__path", "owner")
+    )
 
 
 def alert_now(alert: Alert, *, now: datetime) -> tuple[str, datetime | None]:
@@ -105,22 +110,25 @@ def alert_now(alert: Alert, *, now: datetime) -> tuple[str, datetime | None]:
 
 
 def _row(alert: Alert, now: datetime) -> AlertRow:
-    guard, signal = alert.guard, signal_of_guard(alert.guard)
+    guard = alert.guard
+    slug = "" if guard is None else guard.signal
+    signal = signal_of("") if guard is None else signal_of_guard(guard)
     state, due_at = alert_now(alert, now=now)
-    limit = limit_of(guard)
+    limit = None if guard is None else limit_of(guard)
     return AlertRow(
         id=alert.pk,
         workflow=alert.workflow.slug,
         workflow_name=alert.workflow.name,
         rollout=alert.rollout,
-        guard=guard.slug,
-        guard_id=guard.pk,
-        signal=guard.signal,
+        guard=None if guard is None else guard.slug,
+        problem=None if alert.problem is None else alert.problem.kind,
+        guard_id=alert.guard_id,
+        signal=slug,
         signal_title=signal.title,
-        path=guard.path.slug,
-        path_id=guard.path_id,
-        severity=guard.severity,
-        response=guard.response,
+        path=alert.path.slug,
+        path_id=alert.path.pk,
+        severity=alert.severity,
+        response=alert.response,
         state=state,
         opened_at=alert.opened_at,
         acked_at=alert.acked_at,
@@ -135,7 +143,7 @@ def _row(alert: Alert, now: datetime) -> AlertRow:
         limit=limit,
         value_text=value_text(signal, alert.value),
         limit_text=limit_text(signal, limit),
-        window_s=guard.window_s,
+        window_s=0 if guard is None else guard.window_s,
         due_at=due_at,
         due_action=alert.due_action,
         held_until=alert.held_until,

@@ -11,15 +11,16 @@ from django.db import IntegrityError, transaction
 
 from approvals.authority.matrix import Verb
 from approvals.authority.principals import SYSTEM, Principal, require
-from rollout_console.audit import services as audit
 from rollout_console.catalog.models import Workflow
 from rollout_console.core import outbox
 from rollout_console.core.errors import DomainError, InvalidInput, NotFound
 from signals.alerts import locks
 from signals.alerts.models import Alert, AlertState
+from signals.alerts.records import alert_facts, alert_record
 from signals.guards.models import Guard, GuardKind, VerdictWord
 from signals.guards.selectors import guard_is_tripped
 from signals.guards.services import Looked, guard_evidence_restart, guards_look
+from signals.health.services import problem_set_aside
 
 NOTE_MAX: Final = 2000
 # The responses that a clock, or no clock at all, carries out without a person.
@@ -87,7 +88,7 @@ def alert_acknowledge(*, alert_id: int, principal: Principal, now: datetime) -> 
         alert.state = AlertState.ACKNOWLEDGED
         fields.append("state")
     alert.save(update_fields=fields)
-    _record("alert.acknowledged", alert, principal=principal, now=now)
+    alert_record("alert.acknowledged", alert, principal=principal, now=now)
     return alert
 
 
@@ -121,7 +122,7 @@ def alert_hold(
     alert.state = AlertState.HELD
     alert.held_until, alert.held_reason = until, reason
     alert.save(update_fields=["state", "held_until", "held_reason"])
-    _record(
+    alert_record(
         "alert.held",
         alert,
         principal=principal,
@@ -142,7 +143,8 @@ def alert_resolve(
 
     Raises:
         NotFound, NotAllowed, InvalidInput, ResolvedOtherwise.
-        StillTripped: the trigger says tripped now and the answer is not that it was wrong.
+        StillTripped: the trigger says tripped now, or the problem is still there, and the answer
+            is not that it was wrong.
     """
     note = _text(note, pointer="/note", needed=False)
     guard_id = Alert.objects.filter(pk=alert_id).values_list("guard_id", flat=True).first()
@@ -155,10 +157,15 @@ def alert_resolve(
             answer = "right" if alert.was_right else "wrong"
             raise ResolvedOtherwise(f"{alert.resolved_by} resolved it already: it was {answer}.")
         return alert
-    if was_right and guard_is_tripped(guard_id=alert.guard_id):
+    if was_right and alert.guard_id is not None and guard_is_tripped(guard_id=alert.guard_id):
         raise StillTripped(
             "The trigger is still tripped: contain first, or resolve it as a false alarm if that"
             " is what it is."
+        )
+    if was_right and alert.problem is not None and alert.problem.ended_at is None:
+        raise StillTripped(
+            "The problem is still there and resolves its alert when it is over. Resolve it as a"
+            " false alarm if the signals can be trusted all the same."
         )
     alert.state = AlertState.RESOLVED
     alert.resolved_at, alert.resolved_by = now, principal.name
@@ -175,8 +182,11 @@ def alert_resolve(
             "halfway_at",
         ]
     )
-    guard_evidence_restart(guard_id=alert.guard_id, now=now)
-    _record(
+    if alert.guard_id is not None:
+        guard_evidence_restart(guard_id=alert.guard_id, now=now)
+    elif alert.problem_id is not None and not was_right:
+        problem_set_aside(problem_id=alert.problem_id, now=now)
+    alert_record(
         "alert.resolved",
         alert,
         principal=principal,
@@ -189,7 +199,7 @@ def alert_resolve(
         workflow=alert.workflow.slug,
         key=alert.pk,
         at=now,
-        data={**_facts(alert), "was_right": was_right, "by": principal.name},
+        data={**alert_facts(alert), "was_right": was_right, "by": principal.name},
     )
     return alert
 
@@ -238,18 +248,21 @@ def alerts_half_time(*, now: datetime) -> int:
         .exclude(held_until__gt=now)
     )
     told = 0
-    for alert in half.select_related("workflow__deputy", "guard", "owner").order_by("pk"):
+    waiting = half.select_related("workflow__deputy", "guard", "problem", "owner")
+    for alert in waiting.order_by("pk"):
         with transaction.atomic():
             if not half.filter(pk=alert.pk).update(halfway_at=None):
                 continue
             deputy = alert.workflow.deputy.username
-            _record("alert.half_time", alert, principal=SYSTEM, now=now, data={"deputy": deputy})
+            alert_record(
+                "alert.half_time", alert, principal=SYSTEM, now=now, data={"deputy": deputy}
+            )
             outbox.add(
                 "alert.half_time",
                 workflow=alert.workflow.slug,
                 key=alert.pk,
                 at=now,
-                data={**_facts(alert), "deputy": deputy},
+                data={**alert_facts(alert), "deputy": deputy},
             )
             told += 1
     return told
@@ -261,7 +274,7 @@ def tripped_since(*, rollout_slug: str, since: datetime) -> bool:
     So does one with an unresolved alert that has gone blind: what was contained reports no more,
     and silence is no recovery.
     """
-    alerts = Alert.objects.filter(rollout=rollout_slug)
+    alerts = Alert.objects.filter(rollout=rollout_slug, guard__isnull=False)
     blind = alerts.exclude(state=AlertState.RESOLVED).filter(
         guard__armed=True, guard__verdict__verdict=VerdictWord.BLIND
     )
@@ -310,7 +323,7 @@ def _open(looked: Looked, *, now: datetime) -> int:
     except IntegrityError:
         # Opened by somebody else since the list of waiting ones was read.
         return 0
-    _record(
+    alert_record(
         "alert.opened",
         alert,
         principal=SYSTEM,
@@ -327,7 +340,7 @@ def _open(looked: Looked, *, now: datetime) -> int:
         },
     )
     outbox.add(
-        "alert.opened", workflow=alert.workflow.slug, key=alert.pk, at=now, data=_facts(alert)
+        "alert.opened", workflow=alert.workflow.slug, key=alert.pk, at=now, data=alert_facts(alert)
     )
     return 1
 
@@ -380,37 +393,3 @@ def _text(text: str, *, pointer: str, needed: bool) -> str:
             errors=[{"pointer": pointer, "detail": "Write a reason."}],
         )
     return text
-
-
-def _facts(alert: Alert) -> dict[str, Any]:
-    return {
-        "workflow": alert.workflow.slug,
-        "rollout": alert.rollout,
-        "alert": alert.pk,
-        "guard": alert.guard.slug,
-        "sentence": alert.sentence,
-        "owner": alert.owner.username,
-        "due_at": alert.due_at.isoformat() if alert.due_at else None,
-        "due_action": alert.due_action,
-    }
-
-
-def _record(
-    action: str,
-    alert: Alert,
-    *,
-    principal: Principal,
-    now: datetime,
-    reason: dict[str, Any] | None = None,
-    data: dict[str, Any] | None = None,
-) -> None:
-    audit.append(
-        action,
-        actor=principal,
-        at=now,
-        workflow=alert.workflow.slug,
-        subject_type="alert",
-        subject=alert.pk,
-        reason=reason,
-        data={"rollout": alert.rollout, "guard": alert.guard.slug, **(data or {})},
-    )

@@ -85,6 +85,9 @@ COUNTS: Final = (
     "reviews_rejected",
     "feedback_positive",
     "feedback_negative",
+    "actions_n",
+    "actions_done",
+    "actions_undone",
 )
 SUMS: Final = (
     "score_sum",

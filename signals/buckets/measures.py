@@ -119,6 +119,8 @@ class Measures:
     Fields ending in `_n` count the runs that reported the measure, `_sum` and `_sq` are its sum
     and sum of squares. Latency in milliseconds, cost in US dollars, scores in 0-1. `fallback_n`
     counts runs in a fallback mode or with that outcome, `labelled` and the feedback tasks.
+    `actions_n` counts actions that ended, `actions_done` those that worked, `actions_undone` those
+    that worked and were taken back.
     """
 
     n: int = 0
@@ -171,6 +173,9 @@ class Measures:
     reviews_rejected: int = 0
     feedback_positive: int = 0
     feedback_negative: int = 0
+    actions_n: int = 0
+    actions_done: int = 0
+    actions_undone: int = 0
     latency_max: float = 0.0
     cost_max: float = 0.0
     latency: Histogram = field(default_factory=Histogram)

@@ -1,6 +1,5 @@
 """Reads of the arrival ledger and the minute buckets, as measures."""
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from django.db import connection
 
 from rollout_console.catalog.models import WorkflowPath
-from signals.buckets.beside import review_backlogs, step_failures
+from signals.buckets.beside import step_failures
 from signals.buckets.event_time import event_rows, floor, least_step
 from signals.buckets.fed import newest_parts, span_parts, step_parts
 from signals.buckets.folds import ARRIVALS, HOUR_S
@@ -27,6 +26,8 @@ from signals.buckets.scopes import (
     arrived_in,
     live_minutes,
 )
+from signals.buckets.standing import Point as Point
+from signals.buckets.standing import standing_points
 from signals.catalogue import STATES, Reach, Signal, signal_of
 from signals.stats.estimate import estimate, repeats
 
@@ -55,17 +56,6 @@ class Traffic:
     candidate_per_min: float
     exposed_share: float | None
     last_arrival_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One step of a chart: half-open from `t`; ends of the range are None where not bounded."""
-
-    t: datetime
-    value: float
-    low: float | None
-    high: float | None
-    n: int
 
 
 def window_measures(
@@ -335,12 +325,21 @@ def signal_series(
         Others as `series_measures`.
     """
     known = signal if isinstance(signal, Signal) else signal_of(signal)
-    if not known.collected or known.source == "age":
+    if not known.collected:
         return []
     step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=known.by_event)
-    if known.source in STATES:
-        place: dict[str, Any] = {"path_id": path_id, "arms": arms, "segment_ids": segment_ids}
-        return _state_points(known, start=start, end=end, step_s=step_s, **place)
+    if known.source in STATES | {"age", "assignment"}:
+        return standing_points(
+            known,
+            path_id=path_id,
+            arms=arms,
+            segment_ids=segment_ids,
+            release_id=release_id,
+            start=start,
+            end=end,
+            step_s=step_s,
+            live=is_live(start, end, by_event=known.by_event),
+        )
     reading: dict[str, Any] = {
         "path_id": path_id,
         "segment_ids": segment_ids,
@@ -377,24 +376,6 @@ def signal_series(
                 found = repeats(failures.get(moment, Counter()), n=measures.n)
             if found is not None:
                 points.append(Point(moment, found.value, found.low, found.high, found.n))
-    return points
-
-
-def _state_points(
-    signal: Signal, *, start: datetime, end: datetime, step_s: int, **place: Any
-) -> list[Point]:
-    """Return what waited at the end of each step; `n` is how many reviews did."""
-    first = int(start.timestamp()) // step_s * step_s
-    steps = [
-        datetime.fromtimestamp(at, tz=UTC)
-        for at in range(first, math.ceil(end.timestamp()), step_s)
-    ]
-    moments = [min(step + timedelta(seconds=step_s), end) for step in steps]
-    backlogs = review_backlogs(moments=moments, **place)
-    points = []
-    for step, moment, waiting in zip(steps, moments, backlogs, strict=False):
-        value = waiting.value(signal.source, at=moment)
-        points.append(Point(step, value, value, value, waiting.n))
     return points
 
 

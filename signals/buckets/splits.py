@@ -49,7 +49,7 @@ ROUTE_FIELDS: Final = frozenset({*_ROUTE_COUNTS, *_ROUTE_SUMS})
 
 def splits_of(signal: Signal) -> list[Split]:
     """Return what a signal can be parted by: none where it is no sum over tasks."""
-    if not signal.collected or signal.source in {*STATES, "age", "repeats"}:
+    if not signal.collected or signal.source in {*STATES, "age", "assignment", "repeats"}:
         return []
     by_route = signal.feed is None and signal.fields <= ROUTE_FIELDS
     return [split for split in SPLITS.values() if split.column is not None or by_route]

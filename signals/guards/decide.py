@@ -63,7 +63,8 @@ class Evidence:
     `since` is the window's start and `started_at` where all evidence starts; `data_at` is the
     newest arrival of a task that reported the signal; `recent_n` how many did so in the window
     that ends there. `largest` is the greatest single task for a hard cap; `what` names what was
-    counted, where a signal counts the commonest of several.
+    counted, where a signal counts the commonest of several. `distrusted` says why what arrived is
+    not to be believed, "" where nothing speaks against it.
     """
 
     started_at: datetime
@@ -74,6 +75,7 @@ class Evidence:
     stable: Estimate | None = None
     largest: Estimate | None = None
     what: str = ""
+    distrusted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ def decide(
     if _is_fact_beyond(rule, evidence):
         # Silence unmakes no failure, and what waits goes on waiting in it.
         return _decide_by_value(rule, evidence)
+    if evidence.distrusted:
+        return _decide_distrusted(rule, evidence)
     if evidence.data_at is None:
         return _without_data(rule, evidence, now)
     allowed_s = stale_after_s(
@@ -147,6 +151,23 @@ def _is_fact_beyond(rule: Rule, evidence: Evidence) -> bool:
     if rule.signal.source not in FACTS or rule.compare not in {"limit", "hard_cap"}:
         return False
     return found is not None and rule.limit is not None and found.value > rule.limit
+
+
+def _decide_distrusted(rule: Rule, evidence: Evidence) -> Decision:
+    """Nothing is known of what is not to be trusted; one task beyond a cap is true all the same."""
+    found = evidence.largest
+    if (
+        rule.compare == "hard_cap"
+        and found is not None
+        and rule.limit is not None
+        and beyond(rule.signal, found.value, rule.limit)
+    ):
+        return _decide_cap(rule, evidence)
+    return _with_numbers(
+        Word.BLIND,
+        f"{_head(rule.signal)}: not to be trusted now. {evidence.distrusted}",
+        found or evidence.candidate,
+    )
 
 
 def _decide_by_value(rule: Rule, evidence: Evidence) -> Decision:

@@ -1,7 +1,7 @@
 """The ledger as evidence: what each guard's window holds, read once for all guards."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,6 +16,9 @@ from signals.catalogue import STATES, Signal, signal_of
 from signals.guards.decide import LEAST_SILENCE_S, Evidence
 from signals.guards.models import Compare, Guard, GuardKind, Verdict
 from signals.guards.pace import in_reach
+from signals.health.rules import Distrust, distrust_of
+from signals.health.selectors import assignments_now, distrusts, worst
+from signals.stats.assignment import Assignment
 from signals.stats.estimate import Estimate, estimate, largest, repeats, reported
 
 # How far before the last look a silent scope is searched for newer arrivals.
@@ -91,6 +94,8 @@ def evidence_of(guards: list[Guard], *, now: datetime) -> list[tuple[Guard, Evid
         for guard, signal in zip(guards, signals, strict=True)
         if signal.source in STATES
     }
+    paths = {guard.path_id for guard in guards}
+    compared_with_plan = any(signal.source == "assignment" for signal in signals)
     read = _Read(
         measures=span_measures(
             wanted,
@@ -102,9 +107,23 @@ def evidence_of(guards: list[Guard], *, now: datetime) -> list[tuple[Guard, Evid
         ),
         failures=span_failures(repeated, arms=arms) if repeated else {},
         reviews=open_reviews(reviewed),
+        assignments=assignments_now(paths) if compared_with_plan else {},
         now=now,
     )
-    return [(guard, plan.evidence(guard, read)) for guard, plan in zip(guards, plans, strict=True)]
+    distrusted = distrusts(paths)
+    return [
+        (guard, replace(plan.evidence(guard, read), distrusted=_distrusted(guard, distrusted)))
+        for guard, plan in zip(guards, plans, strict=True)
+    ]
+
+
+def _distrusted(guard: Guard, distrusted: Iterable[Distrust]) -> str:
+    return distrust_of(
+        signal_of_guard(guard),
+        path_id=guard.path_id,
+        segment_id=guard.segment_id,
+        distrusts=distrusted,
+    )
 
 
 def _asked_after(guard: Guard) -> datetime | None:
@@ -132,6 +151,7 @@ class _Read:
     measures: Mapping[Span, Mapping[Scope, Measures]]
     failures: Mapping[Span, Mapping[Scope, Counter[str]]]
     reviews: Mapping[tuple[int, datetime | None], Mapping[Scope, Backlog]]
+    assignments: Mapping[tuple[int, int], Assignment]
     now: datetime
 
 
@@ -204,6 +224,8 @@ class _Window:
             what = max(sorted(categories), key=categories.__getitem__, default="")
         elif waiting is not None:
             estimated = replace(waiting, n=candidate.n)
+        elif signal.source == "assignment":
+            estimated = _assigned(guard, read.assignments)
         recent = candidate
         if self.recent is not None:
             recent = _total(read.measures[self.recent], guard, arm=ARM_CANDIDATE)
@@ -277,3 +299,13 @@ def _waiting(guard: Guard, read: _Read) -> Estimate:
             found = found + backlog
     value = found.value(signal_of_guard(guard).source, at=read.now)
     return Estimate(value, value, value, 0)
+
+
+def _assigned(guard: Guard, found: Mapping[tuple[int, int], Assignment]) -> Estimate | None:
+    """Return how the planned share compares, in the guard's segment or the worst of its path."""
+    seen = worst(
+        each
+        for (path_id, segment_id), each in found.items()
+        if path_id == guard.path_id and guard.segment_id in (None, segment_id)
+    )
+    return None if seen is None else Estimate(seen.value, seen.low, seen.high, seen.n)

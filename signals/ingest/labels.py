@@ -8,8 +8,7 @@ from django.db import connection, transaction
 
 from rollout_console.catalog.models import Workflow
 from signals.ingest import label_sql
-from signals.ingest.ids import uuid7
-from signals.ingest.models import BatchKind, BatchState, IngestBatch
+from signals.ingest.drains import drain_open
 from signals.ingest.observations import Observation, observation_line
 from signals.ingest.runs import FARTHEST_AHEAD
 from signals.ingest.sources import Brought
@@ -85,7 +84,7 @@ def _some_attribute(*, now: datetime) -> tuple[int, int]:
         cursor.execute(label_sql.ATTRIBUTE)
         found: int = cursor.rowcount
         if found:
-            drain = _drain_number(found, now=now)
+            drain = drain_open(found, now=now)
             cursor.execute(label_sql.COUNT, {"drain": drain})
             cursor.execute(label_sql.CLOSE_REVIEWS, {"drain": drain})
             cursor.execute(label_sql.SETTLE)
@@ -107,19 +106,3 @@ def _days_search(cursor: Any) -> None:
         cursor.execute(label_sql.MATCH_DAY, [start, start + timedelta(days=1)])
         missing -= cursor.rowcount
         day -= timedelta(days=1)
-
-
-def _drain_number(found: int, *, now: datetime) -> int:
-    """Return a drain of its own for what is counted now, which the fold then takes like any."""
-    return IngestBatch.objects.create(
-        id=uuid7(),
-        kind=BatchKind.LABELS,
-        received_at=now,
-        token_name="",
-        n_accepted=found,
-        n_rejected=0,
-        body_bytes=0,
-        state=BatchState.DRAINED,
-        drained_at=now,
-        duplicates=0,
-    ).seq

@@ -13,7 +13,8 @@ class BatchState(models.TextChoices):
 class BatchKind(models.TextChoices):
     RUNS = "runs"
     OBSERVATIONS = "observations"
-    # What one round of attributing observations to runs added; made here, by no request.
+    # What one round of attributing observations to runs added, or the result of an action; made
+    # here, by no request.
     LABELS = "labels"
 
 
@@ -50,6 +51,9 @@ class IngestBatch(models.Model):
     duplicates = models.IntegerField(null=True)
     # Segment names nobody knows, with how many runs carried each.
     unknown_segments = models.JSONField(default=dict)
+    # Whether what it brought is still to be looked at for the health of the signals. Rows of older
+    # writers are not.
+    health_due = models.BooleanField(default=False, db_default=False)
     # Observations whose run never came.
     unknown_runs = models.IntegerField(default=0, db_default=0)
 
@@ -65,6 +69,11 @@ class IngestBatch(models.Model):
                 name="batch_to_fold",
                 fields=["seq"],
                 condition=Q(state="drained", folded_at=None),
+            ),
+            models.Index(
+                name="batch_health_due",
+                fields=["seq"],
+                condition=Q(state="drained", health_due=True),
             ),
             models.Index(
                 name="batch_rejected", fields=["received_at"], condition=Q(n_rejected__gt=0)

@@ -325,7 +325,7 @@ def test_a_backlog_called_a_false_alarm_comes_back_only_with_new_reviews(
 
     ask(now + timedelta(seconds=2))
     assert guards_watch(now=now + timedelta(minutes=2)) == 1
-    assert Alert.objects.latest("pk").guard.slug == "slow"
+    assert Alert.objects.latest("pk").about_guard.slug == "slow"
 
 
 def test_a_disarmed_guard_opens_nothing(bad: tuple[Rollout, WorkflowPath]) -> None:

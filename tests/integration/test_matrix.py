@@ -111,6 +111,25 @@ TABLE: Final[dict[str, tuple[str, dict[str, Any], list[tuple[tuple[Verb, ...], A
     ),
     "expansion_start": ("post", {"request_id": 1}, [((Verb.EXPANSION_START,), {})]),
     "expansion_review": ("post", {"request_id": 1}, [((Verb.EXPANSION_APPROVE,), {"note": "ok"})]),
+    "actions": (
+        "post",
+        {},
+        [
+            (
+                (Verb.ACT,),
+                {
+                    "id": "a-2",
+                    "workflow": "support-reply",
+                    "path": "draft",
+                    "action": "send_message",
+                    "target": "case 7",
+                    "summary": "answer the customer",
+                    "context": {"team": "internal", "targetingKey": "u1"},
+                },
+            )
+        ],
+    ),
+    "action_result": ("post", {"request_id": "a-1"}, [((Verb.ACT,), {"status": "done"})]),
     "alert_ack": ("post", {"alert_id": 1}, [((Verb.ALERT_ACKNOWLEDGE,), {})]),
     "alert_hold": (
         "post",

@@ -15,6 +15,7 @@ from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.web.selectors.cockpit import rollout_get
 from rollout_console.web.selectors.expansions import ExpansionState, expansion_state
+from signals.guards.selectors import verdict_rows
 from tests.factories import (
     contain,
     expansion_approved,
@@ -49,7 +50,10 @@ def text(answer: object) -> str:
 
 def state(rollout: Rollout, name: str) -> ExpansionState:
     who = principal(name)
-    return expansion_state(rollout_get(rollout.slug, who), principal=who, now=timezone.now())
+    now = timezone.now()
+    verdicts = verdict_rows([rollout.slug], now)
+    found = rollout_get(rollout.slug, who)
+    return expansion_state(found, verdicts=verdicts, principal=who, now=now)
 
 
 def test_the_owner_asks_where_everything_is_there(client: Client, ripe: Rollout) -> None:

@@ -49,6 +49,7 @@ def look(
     stable: Estimate | None = None,
     largest: Estimate | None = None,
     what: str = "",
+    distrusted: str = "",
     data_age_s: float | None = 2,
     started_at: datetime = STARTED,
     queue_age_s: float | None = None,
@@ -66,6 +67,7 @@ def look(
             stable=stable,
             largest=largest,
             what=what,
+            distrusted=distrusted,
         ),
         now=NOW,
         queue_age_s=queue_age_s,
@@ -384,3 +386,34 @@ def test_silence_unmakes_no_fact(age_s: float | None) -> None:
 def test_too_few_reviews_are_called_reviews() -> None:
     found = look("review_reject_rate", rate(3, 9), limit=0.3, min_n=20)
     assert found.sentence.startswith("Reviews that rejected: 9 of 20 reviews needed")
+
+
+WHY = "The source “crm” uses ids again."
+
+
+@pytest.mark.parametrize("trigger", [True, False])
+@pytest.mark.parametrize("passed", [222, 312])
+def test_what_is_not_to_be_trusted_neither_holds_nor_trips(trigger: bool, passed: int) -> None:
+    found = look(
+        "quality_pass_rate", rate(passed, 312), limit=0.85, trigger=trigger, distrusted=WHY
+    )
+
+    assert found.word is Word.BLIND
+    assert found.sentence == f"Quality: not to be trusted now. {WHY}"
+    assert found.n == 312
+
+
+def test_one_task_beyond_a_cap_is_true_whatever_is_wrong_with_the_rest() -> None:
+    beyond, inside = (Estimate(usd, usd, usd, 40) for usd in (9000.0, 1.0))
+    asked = {"limit": 2.0, "compare": "hard_cap", "distrusted": WHY}
+
+    tripped = look("cost_per_task_usd", beyond, largest=beyond, **asked)  # type: ignore[arg-type]
+    blind = look("cost_per_task_usd", inside, largest=inside, **asked)  # type: ignore[arg-type]
+
+    assert (tripped.word, blind.word) == (Word.TRIPPED, Word.BLIND)
+
+
+def test_a_count_beyond_its_limit_stays_a_fact() -> None:
+    found = look("critical_failures", Estimate(3, 3, 3, 100), limit=0, distrusted=WHY)
+
+    assert found.word is Word.TRIPPED

@@ -1,6 +1,6 @@
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from approvals.authority.matrix import Verb
 from approvals.authority.principals import Principal, who_can
@@ -10,8 +10,9 @@ from rollout_console.rollouts.states import EXPOSING, RolloutState
 from rollout_console.web.actions import LOOKS, Button
 from rollout_console.web.selectors.rollouts import AlertRow, alert_row
 from rollout_console.web.selectors.shell import readable_ids
-from rollout_console.web.words import VERDICTS, Shown, duration_text
+from rollout_console.web.words import PROBLEMS, VERDICTS, Shown, duration_text
 from signals.alerts.models import Alert, AlertState
+from signals.catalogue import signal_of
 from signals.format import limit_text, range_text, value_text
 from signals.guards.evidence import limit_of, signal_of_guard
 from signals.guards.models import Verdict
@@ -24,6 +25,10 @@ _KIND_WORDS: Final = {
     "contain_after_hold": "The plan does it by itself when nobody decides in time.",
     "contain": "The plan does it by itself, at once.",
 }
+_PROBLEM_WORDS: Final = (
+    "What watches here is blind until this is over: find out what is wrong with the reports."
+    " Nothing happens by itself."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,9 @@ class AlertView:
 
 def alert_list(*, principal: Principal, state: str, now: datetime) -> list[ListedAlert]:
     """Return readable alerts, the open ones first, then by age; `state` is "open" or "all"."""
-    alerts = Alert.objects.select_related("guard__path", "guard__definition", "owner", "workflow")
+    alerts = Alert.objects.select_related(
+        *("guard__path", "guard__definition", "problem__path", "owner", "workflow")
+    )
     ids = readable_ids(principal)
     if ids is not None:
         alerts = alerts.filter(workflow__in=ids)
@@ -71,7 +78,7 @@ def alert_list(*, principal: Principal, state: str, now: datetime) -> list[Liste
             row=alert_row(alert, now=now),
             rollout=alert.rollout,
             workflow=alert.workflow.name,
-            title=signal_of_guard(alert.guard).title,
+            title=_title(alert),
         )
         for alert in alerts.order_by("-pk")[:LIST_MAX]
     ]
@@ -84,12 +91,8 @@ def alert_view(*, alert_id: int, principal: Principal, now: datetime) -> AlertVi
         NotFound: there is none, or its workflow is not theirs to read.
     """
     alerts = Alert.objects.select_related(
-        "guard__path",
-        "guard__definition",
-        "guard__verdict",
-        "owner",
-        "workflow__owner",
-        "workflow__deputy",
+        *("guard__path", "guard__definition", "guard__verdict", "problem__path"),
+        *("owner", "workflow__owner", "workflow__deputy"),
     )
     ids = readable_ids(principal)
     if ids is not None:
@@ -100,9 +103,10 @@ def alert_view(*, alert_id: int, principal: Principal, now: datetime) -> AlertVi
     rollout = Rollout.objects.select_related("candidate", "stable", "workflow").get(
         slug=alert.rollout
     )
-    signal = signal_of_guard(alert.guard)
-    verdict: Verdict | None = getattr(alert.guard, "verdict", None)
-    response: dict[str, Any] = alert.guard.response or {}
+    guard = alert.guard
+    signal = signal_of("") if guard is None else signal_of_guard(guard)
+    verdict: Verdict | None = getattr(guard, "verdict", None)
+    response = alert.response
     action = str(response.get("action", ""))
     verbs = {
         "ack": Verb.ALERT_ACKNOWLEDGE,
@@ -116,22 +120,30 @@ def alert_view(*, alert_id: int, principal: Principal, now: datetime) -> AlertVi
         row=alert_row(alert, now=now),
         alert=alert,
         rollout=rollout,
-        title=f"{signal.title}: {alert.guard.path.name}",
+        title=f"{_title(alert)}: {alert.path.name}",
         value=value_text(signal, alert.value),
         range=range_text(signal, alert.low, alert.high),
-        limit=limit_text(signal, limit_of(alert.guard)),
-        window=duration_text(alert.guard.window_s),
+        limit="" if guard is None else limit_text(signal, limit_of(guard)),
+        window="" if guard is None else duration_text(guard.window_s),
         verdict=VERDICTS[verdict.verdict] if verdict else None,
         verdict_word=verdict.verdict if verdict else "",
         verdict_sentence=verdict.sentence if verdict else "",
         suggested=LOOKS[action].name if action in LOOKS else "",
         buttons=_buttons(rollout, action, principal),
-        suggestion=_KIND_WORDS.get(str(response.get("kind", "alert")), ""),
+        suggestion=_KIND_WORDS.get(str(response.get("kind", "alert")), "")
+        if guard is not None
+        else _PROBLEM_WORDS,
         exposing=RolloutState(rollout.state) in EXPOSING,
         may=may,
         who=[] if all(may.values()) else who_can(Verb.ALERT_RESOLVE, alert.workflow),
         hold_max_s=2 * alert.workflow.hold_s,
     )
+
+
+def _title(alert: Alert) -> str:
+    if alert.problem is not None:
+        return PROBLEMS[alert.problem.kind]
+    return signal_of_guard(alert.about_guard).title
 
 
 def _buttons(rollout: Rollout, suggested: str, principal: Principal) -> list[Button]:

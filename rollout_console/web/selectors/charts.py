@@ -108,7 +108,7 @@ def chart_plans(
         chosen = signals or [*BASE_SIGNALS, *watched, *own]
         for slug in list(dict.fromkeys(chosen))[:CHARTS_MAX]:
             known = known_here.get(slug)
-            if known is None or not known.collected or known.source == "age":
+            if known is None or not known.collected:
                 continue
             limits = [
                 (compare == "hard_cap", kind != "trigger", limit)

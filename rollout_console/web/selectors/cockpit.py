@@ -17,10 +17,12 @@ from rollout_console.rollouts.ladder import tasks_in_all
 from rollout_console.rollouts.models import Rollout, StageSegment
 from rollout_console.rollouts.states import EXPOSING, RolloutState
 from rollout_console.web.actions import Button
+from rollout_console.web.selectors.health import ShownProblem, problems_shown
 from rollout_console.web.selectors.readiness import Step, rollout_step
 from rollout_console.web.selectors.rollouts import RolloutRow, rollout_rows
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import (
+    PROBLEMS,
     VERDICTS,
     Shown,
     action_shown,
@@ -82,8 +84,10 @@ class Cockpit:
     rollout: Rollout
     plan_number: int
     rungs: list[Rung]
+    verdicts: list[VerdictRow]
     criteria: list[GuardRow]
     triggers: list[GuardRow]
+    problems: list[ShownProblem]
     source: dict[str, Any]
     timeline: list[Happening]
     bar: list[Button]
@@ -122,8 +126,10 @@ def cockpit(rollout: Rollout, *, principal: Principal, now: datetime) -> Cockpit
         rollout=rollout,
         plan_number=rollout.plan.number,
         rungs=_rungs(rollout, criteria, now),
+        verdicts=verdicts,
         criteria=criteria,
         triggers=[_guard(verdict) for verdict in verdicts if verdict.kind == "trigger"],
+        problems=problems_shown(workflow_id=rollout.workflow_id, rollout=rollout.slug),
         source=rollout.candidate.source or {},
         timeline=timeline(rollout.slug),
         bar=bar,
@@ -257,9 +263,9 @@ def _rungs(rollout: Rollout, criteria: list[GuardRow], now: datetime) -> list[Ru
 def timeline(slug: str) -> list[Happening]:
     """Return what happened to a rollout and its alerts, newest first."""
     alerts = {
-        str(pk): (guard, sentence)
-        for pk, guard, sentence in Alert.objects.filter(rollout=slug).values_list(
-            "pk", "guard__slug", "sentence"
+        str(pk): (guard or PROBLEMS[problem], sentence)
+        for pk, guard, problem, sentence in Alert.objects.filter(rollout=slug).values_list(
+            "pk", "guard__slug", "problem__kind", "sentence"
         )
     }
     entries = AuditEntry.objects.filter(

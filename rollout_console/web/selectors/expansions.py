@@ -37,7 +37,7 @@ from rollout_console.web.words import (
 )
 from signals.catalogue import SIGNALS, signal_of
 from signals.format import MISSING, limit_text, range_text, value_text
-from signals.guards.selectors import verdict_rows
+from signals.guards.selectors import VerdictRow, verdict_rows
 
 LIST_MAX: Final = 100
 
@@ -169,12 +169,14 @@ class ListedRequest:
     what: str
 
 
-def expansion_state(rollout: Rollout, *, principal: Principal, now: datetime) -> ExpansionState:
+def expansion_state(
+    rollout: Rollout, *, verdicts: list[VerdictRow], principal: Principal, now: datetime
+) -> ExpansionState:
     """Return where a rollout stands with widening; select plan, candidate and workflow with it."""
     states = [*OPEN_STATES, "started"]
     rows = request_rows(rollout_slugs=[rollout.slug], states=states, read_at=now)
     standing = next((row for row in rows if row.open), None)
-    facts = facts_of(rollout, now=now)
+    facts = facts_of(rollout, now=now, verdicts=verdicts)
     missing = policy.missing(policy.preconditions(facts))
     may = principal.may(Verb.EXPANSION_REQUEST, rollout.workflow_id)
     approved = standing is not None and standing.state is RequestState.APPROVED

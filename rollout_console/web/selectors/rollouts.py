@@ -358,10 +358,10 @@ def _changes(release_ids: Iterable[int]) -> dict[int, str]:
 
 
 def alert_rows(slugs: Iterable[str], *, now: datetime) -> dict[str, list[AlertRow]]:
-    """Return the alerts that are not resolved, newest first, by rollout slug."""
+    """Return triggers' alerts that are not resolved, newest first, by rollout slug."""
     found: dict[str, list[AlertRow]] = defaultdict(list)
     alerts = (
-        Alert.objects.filter(rollout__in=slugs)
+        Alert.objects.filter(rollout__in=slugs, guard__isnull=False)
         .exclude(state=AlertState.RESOLVED)
         .select_related("guard__path", "guard__definition", "owner")
     )
@@ -371,16 +371,16 @@ def alert_rows(slugs: Iterable[str], *, now: datetime) -> dict[str, list[AlertRo
 
 
 def alert_row(alert: Alert, *, now: datetime) -> AlertRow:
-    """Return an alert as a row; `guard__path` and `owner` are to be selected with it."""
+    """Return an alert as a row; select guard or problem with path, and owner, with it."""
     state, due_at = alert_now(alert, now=now)
     return AlertRow(
         id=alert.pk,
         state=state,
         shown=ALERTS[state],
-        guard=alert.guard.slug,
-        signal=alert.guard.signal,
-        path=alert.guard.path.name,
-        severity=alert.guard.severity,
+        guard=alert.name,
+        signal="" if alert.guard is None else alert.guard.signal,
+        path=alert.path.name,
+        severity=alert.severity,
         sentence=alert.sentence,
         owner=alert.owner.shown_name,
         opened_at=alert.opened_at,
@@ -388,7 +388,7 @@ def alert_row(alert: Alert, *, now: datetime) -> AlertRow:
         held_until=alert.held_until,
         due_at=due_at,
         due_text=due_text(alert.due_action or {}),
-        suggested=str((alert.guard.response or {}).get("action", "")),
+        suggested=str(alert.response.get("action", "")),
     )
 
 

@@ -11,6 +11,7 @@ from rollout_console.core.errors import NotFound
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import IN_FORCE, RolloutState
 from rollout_console.web.selectors.economics import RouteRow, limit_said, route_rows
+from rollout_console.web.selectors.health import HealthView, health_view
 from rollout_console.web.selectors.runs import runs_href
 from rollout_console.web.selectors.shell import readable_ids, readable_workflows
 from rollout_console.web.words import STATES, Shown
@@ -117,6 +118,7 @@ class WorkflowView:
     span: str
     paths: list[PathTable]
     rollouts: list[tuple[str, str, Shown]]
+    health: HealthView
     points: list[PointRow]
     read_at: datetime
 
@@ -193,6 +195,7 @@ def workflow_view(slug: str, *, span: str, principal: Principal, now: datetime) 
             (rollout.slug, rollout.candidate.version, STATES[RolloutState(rollout.state)])
             for rollout in workflow.rollouts.select_related("candidate").order_by("-pk")[:20]
         ],
+        health=health_view(workflow_id=workflow.pk, now=now),
         points=_points(workflow, paths, since=_NEVER if length is None else now - length, now=now),
         read_at=now,
     )

@@ -1,0 +1,1 @@
+"""Whether the signals can be trusted: freshness, labels, ids, clocks, assignment."""
