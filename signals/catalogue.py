@@ -8,6 +8,8 @@ collected yet, and a guard on it says so instead of holding.
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from signals.feeds import Feed
+
 Kind = Literal["rate", "mean", "quantile", "count", "freshness"]
 Unit = Literal["share", "score", "ms", "s", "usd", "usd/h", "/h", "tokens", "count", "per task"]
 Better = Literal["higher", "lower"]
@@ -24,6 +26,7 @@ Source = Literal[
     "per_task",
     "hourly",
     "age",
+    "above_share",
 ]
 # Whose runs a signal reads, of those on the candidate's arm: `normal` its release in mode normal,
 # `release` its release in any mode, `arm` whatever its people were served, `fallback` only what
@@ -59,6 +62,9 @@ class Signal:
     for the value, and reads without knowing any jargon. `counted` is what its `n` counts.
     `by_event` is for shares of tasks whose labels come later than they: in a chart both stand
     in the tasks' own minute.
+
+    A team's `own` signal has a unit of its own choice. `also` names fields that add to the total;
+    `feed` is a part of `Measures` that does, and that counts its tasks where `n_of` is empty.
     """
 
     slug: str
@@ -66,7 +72,7 @@ class Signal:
     title: str
     phrase: str
     kind: Kind
-    unit: Unit
+    unit: Unit | str
     better: Better
     source: Source | None = None
     n_of: str = "n"
@@ -76,6 +82,10 @@ class Signal:
     reach: Reach = "normal"
     counted: str = "tasks"
     by_event: bool = False
+    own: bool = False
+    also: tuple[str, ...] = ()
+    above: float | None = None
+    feed: Feed | None = None
 
     @property
     def collected(self) -> bool:
@@ -84,21 +94,35 @@ class Signal:
     @property
     def fields(self) -> frozenset[str]:
         """The fields of `Measures` that its value and range are made of."""
-        return frozenset({self.n_of, self.total_of, self.squares_of} - {""})
+        return frozenset({self.n_of, self.total_of, self.squares_of, *self.also} - {""})
 
     @property
     def arrival_fields(self) -> frozenset[str]:
         """The fields whose newest arrival says how fresh it is: rare events count themselves."""
-        return frozenset({self.n_of, *([self.total_of] if self.source == "count" else [])})
+        told = {self.n_of, *([self.total_of, *self.also] if self.source == "count" else [])}
+        if self.feed is not None and (self.feed.kind == "measure" or self.source == "count"):
+            # A sum over all tasks is fresh while the measure is told, not while tasks come.
+            told = (told - {"n"} if self.feed.kind == "measure" else told) | {self.feed.key}
+        elif self.feed is not None and not self.n_of:
+            told |= {self.feed.key}
+        return frozenset(told - {""})
 
     @property
     def reads_labels(self) -> bool:
         """Whether labels that come after their task belong to it."""
+        if self.feed is not None and self.feed.kind != "measure":
+            return True
         return self.source == "repeats" or not self.fields.isdisjoint(_LABEL_FIELDS)
 
     @property
     def reads_histogram(self) -> bool:
-        return self.source in {"quantile", "slow_share"}
+        """Whether it reads the histogram of latencies."""
+        return self.feed is None and self.source in {"quantile", "slow_share"}
+
+    @property
+    def draws_feed(self) -> bool:
+        """Whether it reads the histogram of its feed."""
+        return self.feed is not None and self.source in {"quantile", "above_share"}
 
 
 def _latency(slug: str, q: float, mark: str, who: str) -> Signal:
@@ -453,7 +477,10 @@ _ORDER: Final = {
 
 
 def signal_of(slug: str) -> Signal:
-    """Return the signal; one that a team defined itself is known by name only."""
+    """Return the signal of the catalogue; one that is not in it is known by name only.
+
+    A team's own is found by its workflow, in `signals.own.selectors`.
+    """
     known = SIGNALS.get(slug)
     if known is not None:
         return known

@@ -1,6 +1,6 @@
 """Numbers as people read them: unit, three figures, no jargon. Pure: no Django."""
 
-from signals.catalogue import Signal, Unit
+from signals.catalogue import Signal
 
 MISSING = "\N{EN DASH}"
 
@@ -35,10 +35,12 @@ def bare_text(signal: Signal, value: float) -> str:
     if signal.unit in {"usd", "usd/h"}:
         tail = "/h" if signal.unit == "usd/h" else ""
         return f"${_money(value)}{tail}"
+    if signal.own:
+        return f"{value:.10g} {signal.unit}".rstrip()
     return unit_text(signal.unit, value)
 
 
-def unit_text(unit: Unit, value: float) -> str:
+def unit_text(unit: str, value: float) -> str:
     """Return `value` with `unit`; shares become percent, long times seconds."""
     match unit:
         case "share":
@@ -57,6 +59,9 @@ def unit_text(unit: Unit, value: float) -> str:
             return f"{value:.2f}"
         case "tokens" | "count":
             return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.1f}"
+        case _:
+            # A unit that a team wrote itself.
+            return f"{_figures(value)} {unit}".rstrip()
 
 
 def measured_text(value: float, unit: str) -> str:
@@ -78,7 +83,7 @@ def range_text(signal: Signal, low: float | None, high: float | None) -> str:
     return unit_range_text(signal.unit, low, high)
 
 
-def unit_range_text(unit: Unit, low: float | None, high: float | None) -> str:
+def unit_range_text(unit: str, low: float | None, high: float | None) -> str:
     """Return a range, its unit once where both ends share it; empty without one."""
     if low is None and high is None:
         return ""
@@ -88,7 +93,7 @@ def unit_range_text(unit: Unit, low: float | None, high: float | None) -> str:
         side = "from" if low is not None else "up to"
         return f"{side} {unit_text(unit, known)}"
     left, right = unit_text(unit, low), unit_text(unit, high)
-    for tail in ("/h", " " + right.rpartition(" ")[2] if " " in right else ""):
+    for tail in (f" {unit}", "/h", " " + right.rpartition(" ")[2] if " " in right else ""):
         if tail and left.endswith(tail) and right.endswith(tail):
             left = left.removesuffix(tail).rstrip()
     return f"{left}\N{EN DASH}{right}"
@@ -107,6 +112,16 @@ def span_text(seconds: float) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _figures(value: float) -> str:
+    """Return three figures, and whole numbers from a hundred on."""
+    size = abs(value)
+    if size >= 1e12 or 0 < size < 1e-4:
+        return f"{value:.3g}"
+    if size >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
 
 
 def _money(value: float) -> str:

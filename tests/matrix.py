@@ -26,6 +26,7 @@ from rollout_console.rollouts.models import (
 from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
 from signals.guards.models import Guard
+from signals.otlp.models import PriceSheetVersion, SpanMappingVersion
 from tests.factories import expansion_asked, ripen, rollout_at
 
 
@@ -62,7 +63,10 @@ def live(db: None) -> Rollout:
 
 
 def written() -> tuple[Any, ...]:
-    counted = (AuditEntry, OutboxEvent, ExposureVersion, Command, PlanVersion, Release)
+    counted = (
+        *(AuditEntry, OutboxEvent, ExposureVersion, Command, PlanVersion, Release),
+        *(PriceSheetVersion, SpanMappingVersion),
+    )
     return (
         *(model.objects.count() for model in counted),
         Confirmation.objects.count(),

@@ -45,6 +45,8 @@ class Verb(StrEnum):
     PLAN_EDIT = "plan_edit"
     PLAN_CHANGE_APPROVE = "plan_change_approve"
     RELEASE_REGISTER = "release_register"
+    SPAN_MAPPING_EDIT = "span_mapping_edit"
+    PRICES_EDIT = "prices_edit"
     PULL_MANAGE = "pull_manage"
     ROLLOUT_READY = "rollout_ready"
     GO_LIVE = "go_live"
@@ -82,6 +84,9 @@ MATRIX: Final[dict[Verb, frozenset[Role]]] = {
     Verb.PLAN_EDIT: _CONTAINERS,
     Verb.PLAN_CHANGE_APPROVE: frozenset({Role.APPROVER}),
     Verb.RELEASE_REGISTER: _CONTAINERS,
+    Verb.SPAN_MAPPING_EDIT: _CONTAINERS,
+    # One sheet serves every workflow; whoever owns any of them may put it.
+    Verb.PRICES_EDIT: _CONTAINERS,
     # Where figures are asked for is a setting: it neither exposes nor contains.
     Verb.PULL_MANAGE: _CONTAINERS | {Role.ADMINISTRATOR},
     Verb.ROLLOUT_READY: _CONTAINERS,
@@ -112,6 +117,8 @@ SERVICE_SCOPES: Final[dict[Verb, Scope]] = {
     Verb.ESCALATE: Scope.CONTROL,
     Verb.PLAN_EDIT: Scope.RELEASE,
     Verb.RELEASE_REGISTER: Scope.RELEASE,
+    Verb.SPAN_MAPPING_EDIT: Scope.RELEASE,
+    Verb.PRICES_EDIT: Scope.RELEASE,
     Verb.PULL_MANAGE: Scope.RELEASE,
     Verb.ROLLOUT_READY: Scope.RELEASE,
 }

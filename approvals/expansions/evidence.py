@@ -353,6 +353,7 @@ def _guard_dict(row: VerdictRow) -> dict[str, Any]:
         "low": _number(row.low),
         "high": _number(row.high),
         "unit": row.unit,
+        "better": row.better,
         "limit": _number(row.reference),
         "compare": row.compare,
         "n": row.n,

@@ -31,6 +31,8 @@ _SUBJECTS: Final = {
     "alerts": "alerts",
     "expansion-requests": "expansions",
     "signals": "signals",
+    "price-sheet": "signals",
+    "traces": "signals",
     "exposure": "exposure",
 }
 
@@ -69,7 +71,8 @@ def bare_routes_add(
         for method, operation in methods.items():
             operation["tags"] = [_SUBJECTS.get(subject, "reading")]
             _refusals_add(operation, method=method)
-    result["paths"].update(_bare_paths())
+    for address, methods in _bare_paths().items():
+        result["paths"].setdefault(address, {}).update(methods)
     return result
 
 
@@ -146,6 +149,34 @@ def _report(name: str, summary: str, schema: str) -> dict[str, Any]:
     )
 
 
+def _otlp(name: str, summary: str, message: str) -> dict[str, Any]:
+    body = {
+        "application/x-protobuf": {"schema": {"type": "string", "format": "binary"}},
+        "application/json": {"schema": _MAP},
+    }
+    refused = {
+        status: {"description": _REFUSALS[status], "content": body}
+        for status in ("400", "401", "403", "413", "415", "429", "503")
+    }
+    return _operation(
+        name,
+        "reporting",
+        summary,
+        {
+            "200": {
+                "description": "It is durable; `partialSuccess` says what was not taken.",
+                "content": body,
+            },
+            **refused,
+        },
+        refusals=("405",),
+        description=f"Scope `ingest`. OTLP/HTTP: {message}, gzip allowed, at most 64 MiB "
+        "unpacked. Answers, refusals (google.rpc.Status) included, come in the request's encoding.",
+        parameters=[_header("Content-Encoding", "`gzip`, or not sent.")],
+        requestBody={"required": True, "content": body},
+    )
+
+
 def _bare_paths() -> dict[str, Any]:
     asked = {
         "required": True,
@@ -165,6 +196,15 @@ def _bare_paths() -> dict[str, Any]:
             "post": _report(
                 "observations_report", "Report what was learned about runs later", "Observation"
             ),
+        },
+        "/v1/traces": {
+            "post": _otlp("otlp_traces", "Report spans (OTLP)", "ExportTraceServiceRequest")
+        },
+        "/v1/metrics": {
+            "post": _otlp("otlp_metrics", "Report metrics (OTLP)", "ExportMetricsServiceRequest")
+        },
+        "/v1/logs": {
+            "post": _otlp("otlp_logs", "Report log records (OTLP)", "ExportLogsServiceRequest")
         },
         "/api/v1/ingest/batches/{batch_id}": {
             "get": _operation(

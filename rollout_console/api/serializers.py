@@ -414,6 +414,43 @@ class MeOut(Out):
     workflows = serializers.ListField(child=serializers.CharField())
 
 
+class SignalDefinedOut(Out):
+    slug = serializers.CharField()
+    name = serializers.CharField()
+    title = serializers.CharField()
+    kind = serializers.ChoiceField(["rate", "mean", "quantile", "count", "freshness"])
+    unit = serializers.CharField(allow_blank=True)
+    better = serializers.ChoiceField(["higher", "lower"])
+    own = serializers.BooleanField(help_text="Defined by the team, in the workflow's plan.")
+    collected = serializers.BooleanField()
+    fed_by = serializers.CharField()
+    too_little = serializers.CharField(help_text="How it reads before there is enough data.")
+    version = serializers.IntegerField(allow_null=True)
+    since = serializers.DateTimeField(allow_null=True)
+    by = serializers.CharField(allow_null=True)
+
+
+class SignalDefinedIn(serializers.Serializer[None]):
+    """As it stands in a plan, whose reader judges it."""
+
+    slug = serializers.CharField(required=False)
+    name = serializers.CharField(required=False)
+    title = serializers.CharField(required=False)
+    phrase = serializers.CharField(required=False, help_text="With {} for the value.")
+    unit = serializers.CharField(required=False)
+    kind = serializers.ChoiceField(["rate", "mean", "quantile", "count"])
+    better = serializers.ChoiceField(["lower", "higher"])
+    measure = serializers.CharField(required=False)
+    evaluation = serializers.CharField(required=False)
+    outcome = serializers.ListField(child=serializers.CharField(), required=False)
+    failure_category = serializers.ListField(child=serializers.CharField(), required=False)
+    feedback = serializers.ListField(child=serializers.CharField(), required=False)
+    review = serializers.ListField(child=serializers.CharField(), required=False)
+    q = serializers.FloatField(required=False)
+    above = serializers.FloatField(required=False)
+    per_task = serializers.BooleanField(required=False)
+
+
 class PlanOut(Out):
     workflow = serializers.CharField()
     number = serializers.IntegerField()

@@ -26,8 +26,9 @@ from signals.buckets.keys import (
 from signals.buckets.scopes import Kind
 from signals.buckets.selectors import Point, rounded_step, signal_series
 from signals.buckets.splits import splits_of
-from signals.catalogue import SIGNALS, signal_of
+from signals.catalogue import Signal
 from signals.guards.selectors import limit_drawn
+from signals.own.selectors import signals_in
 
 ARMS: Final = {"candidate": ARM_CANDIDATE, "stable": ARM_STABLE}
 EVERY_ARM: Final = [ARM_UNKNOWN, ARM_STABLE, ARM_CANDIDATE]
@@ -76,12 +77,12 @@ class SeriesView(ApiView):
         )
         if path is None or not self.principal.may(Verb.READ, path.workflow_id):
             raise NotFound("There is no such workflow and path; both are needed.")
-        signal = _word(asked, "signal")
-        if signal not in SIGNALS:
-            return self._of_points(request, path, signal)
+        slug = _word(asked, "signal")
+        signal = signals_in(path.workflow_id).get(slug)
+        if signal is None:
+            return self._of_points(request, path, slug)
         start, end, step_s = _span(request, now=self.now)
-        by_event = signal_of(signal).by_event
-        step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=by_event)
+        step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=signal.by_event)
         _steps_check(start, end, step_s)
         arms, release_id = _arms(asked, path)
         fields: dict[str, Any] = {
@@ -105,15 +106,15 @@ class SeriesView(ApiView):
             )
         return Response(
             {
-                "signal": signal,
-                "unit": signal_of(signal).unit,
+                "signal": slug,
+                "unit": signal.unit,
                 "step_s": step_s,
                 "points": [
                     {"t": p.t, "value": p.value, "low": p.low, "high": p.high, "n": p.n}
                     for p in points
                 ],
                 "marks": _marks(path, start, end),
-                "limit": limit_drawn(path, signal),
+                "limit": limit_drawn(path, slug),
                 "baseline": baseline,
             }
         )
@@ -137,7 +138,7 @@ class SeriesView(ApiView):
             arms=[ARMS[arm]] if arm else None,
         )
         if document is None:
-            known = ", ".join([*SIGNALS, *names_of(path, now=self.now)[:50]])
+            known = ", ".join([*signals_in(path.workflow_id), *names_of(path, now=self.now)[:50]])
             raise InvalidInput(
                 f"There is no signal “{name[:80]}”.",
                 errors=[{"pointer": "/signal", "detail": f"Known: {known}."}],
@@ -204,7 +205,7 @@ def _release_id(path: WorkflowPath, version: str) -> int:
     return found.pk
 
 
-def _kind(asked: Any, signal: str) -> Kind:
+def _kind(asked: Any, signal: Signal) -> Kind:
     """Return which kind of case alone is asked for.
 
     Raises:
@@ -220,9 +221,9 @@ def _kind(asked: Any, signal: str) -> Kind:
                 f"“{name}” is one of {', '.join(known)}.",
                 errors=[{"pointer": f"/{name}", "detail": f"Known: {', '.join(known)}."}],
             )
-        if not splits_of(signal_of(signal)):
+        if not splits_of(signal):
             raise InvalidInput(
-                f"{signal} is not kept by {name}.",
+                f"{signal.slug} is not kept by {name}.",
                 errors=[{"pointer": f"/{name}", "detail": "Leave it out for this signal."}],
             )
         codes[name] = known[word]

@@ -8,11 +8,15 @@ from rollout_console.api import (
     economics,
     expansions,
     exposure,
+    otlp,
     plans,
     pulls,
     reads,
     releases,
+    runs,
     series,
+    signals,
+    sources,
 )
 
 app_name = "api"
@@ -37,6 +41,8 @@ urlpatterns = [
     ),
     path("v1/exposure/at", exposure.ExposureAtView.as_view(), name="exposure_at"),
     path("v1/exposure/evaluate", exposure.EvaluateView.as_view(), name="exposure_evaluate"),
+    path("v1/sources", sources.SourcesView.as_view(), name="sources"),
+    path("v1/runs", runs.RunsView.as_view(), name="runs"),
     path("v1/signals/series", series.SeriesView.as_view(), name="series"),
     path("v1/alerts", reads.AlertsView.as_view(), name="alerts"),
     path("v1/audit", reads.AuditView.as_view(), name="audit"),
@@ -59,6 +65,12 @@ urlpatterns = [
         plans.PlanChangeDecisionView.as_view(),
         name="plan_change_decision",
     ),
+    path("v1/workflows/<str:workflow>/signals", signals.SignalsView.as_view(), name="signals"),
+    path(
+        "v1/workflows/<str:workflow>/signals/<str:slug>",
+        signals.SignalView.as_view(),
+        name="signal",
+    ),
     path(
         "v1/workflows/<str:workflow>/segments/match",
         plans.SegmentMatchView.as_view(),
@@ -76,6 +88,13 @@ urlpatterns = [
     ),
     path("v1/workflows/<str:workflow>/pulls", pulls.PullsView.as_view(), name="pulls"),
     path("v1/workflows/<str:workflow>/pulls/<str:name>", pulls.PullView.as_view(), name="pull"),
+    path(
+        "v1/workflows/<str:workflow>/otlp-mapping",
+        otlp.SpanMappingView.as_view(),
+        name="otlp_mapping",
+    ),
+    path("v1/price-sheet", otlp.PriceSheetView.as_view(), name="price_sheet"),
+    path("v1/traces/<str:trace_id>", otlp.TraceView.as_view(), name="trace"),
     path(
         "v1/workflows/<str:workflow>/comparison",
         releases.ComparisonView.as_view(),

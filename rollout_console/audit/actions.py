@@ -24,6 +24,7 @@ ACTIONS: Final = frozenset(
         "plan_change.proposed",
         "plan_change.rejected",
         "plan_change.voided",
+        "price_sheet.put",
         "pull.changed",
         "pull.created",
         "pull.deleted",
@@ -46,6 +47,7 @@ ACTIONS: Final = frozenset(
         "rollout.went_live",
         "session.logged_in",
         "session.logged_out",
+        "span_mapping.put",
         "token.created",
         "trace.replayed",
     }

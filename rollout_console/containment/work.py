@@ -16,6 +16,9 @@ from signals.buckets.services import buckets_fold, stale_fold
 from signals.guards.retention import storage_keep
 from signals.ingest.drain import batches_drain
 from signals.ingest.labels import observations_attribute
+from signals.otlp.judged import evaluations_send
+from signals.otlp.retention import otlp_prune
+from signals.otlp.sweep import traces_assemble
 
 log = structlog.get_logger()
 
@@ -32,6 +35,10 @@ def work_once(*, name: str, periodic: bool) -> int:
     clocks run and silence is a verdict too. One failing step does not keep the next from
     running: a broken fold must not stop a trigger.
     """
+    if periodic:
+        # Ahead of the drain, which then takes what they hand on in the same round.
+        _step(traces_assemble)
+        _step(evaluations_send)
     drained = _step(batches_drain)
     if drained == 0 and not periodic:
         return 0
@@ -43,6 +50,7 @@ def work_once(*, name: str, periodic: bool) -> int:
     if periodic:
         _step(stale_fold)
         _step(storage_keep)
+        _step(otlp_prune)
         for step in later_steps():
             _step(step)
         heartbeat_record(name=name, now=timezone.now())

@@ -19,7 +19,6 @@ from rollout_console.rollouts.plan_types import (
     RolloutPlan,
     StagePlan,
 )
-from signals.catalogue import signal_of
 from signals.guards.decide import DEFAULT_MIN_N, DEFAULT_TRIGGER_WINDOW_S
 
 # From left to right a context is served more safely; within a rank neither is the safer one.
@@ -87,6 +86,7 @@ def plan_changes(
         *_paths(before, after, standing),
         *segments,
         *_routes(before, after),
+        *_signals(before, after, standing),
         *_rollouts(after, standing),
     ]
 
@@ -280,6 +280,20 @@ def _segments(
                 yield _looser(f"{where}.rule", f"{sentence}.")
 
 
+def _signals(before: Plan, after: Plan, standing: Sequence[Standing]) -> Iterator[Change]:
+    """Yield what guards in force read otherwise than before. Others, and words, are free."""
+    guarded = {guard.signal for rollout in standing for guard in rollout.rollout.guards}
+    meanings = {signal.slug: signal.meaning for signal in after.signals}
+    for signal in before.signals:
+        if signal.slug not in guarded or meanings.get(signal.slug) == signal.meaning:
+            continue
+        yield _refused(
+            f"workflow.signals[{signal.slug}]",
+            f"the signal “{signal.slug}”, which its guards read (what means something else takes a "
+            "slug of its own)",
+        )
+
+
 class _Named(Protocol):
     @property
     def slug(self) -> str: ...
@@ -441,7 +455,7 @@ def _guard(where: str, old: GuardPlan, new: GuardPlan) -> Iterator[Change]:
         if before != after:
             # What watches something else no longer watches what it did.
             yield _looser(f"{where}.{key}", f"The {key} {of} is {after}, not {before}.")
-    lower_is_better = signal_of(old.signal).better == "lower"
+    lower_is_better = old.of.better == "lower"
     yield from _number(
         f"{where}.limit", f"The limit {of}", old.limit, new.limit, tighter_down=lower_is_better
     )

@@ -253,11 +253,11 @@ def unique(parts: Iterable[tuple[Part, str]], key: str, noun: str) -> None:
         seen.add(name)
 
 
-def close_to(word: str, known: Sequence[str]) -> str:
-    """Return how a sentence about an unknown word ends: the nearest known one, or all."""
-    near = difflib.get_close_matches(word[:100], known, n=1, cutoff=0.6)
+def close_to(word: str, known: Sequence[str], *, most: int = 1) -> str:
+    """Return how a sentence about an unknown word ends: the nearest known ones, or all."""
+    near = difflib.get_close_matches(word[:100], known, n=most, cutoff=0.6)
     if near:
-        return f"; did you mean “{near[0]}”?"
+        return f"; did you mean {' or '.join(f'“{name}”' for name in near)}?"
     if 0 < len(known) <= 12:
         return f"; known: {', '.join(known)}."
     return "."

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from rollout_console.rollouts.plan_check import Part, close_to, unique
-from signals.catalogue import SIGNALS
+from signals.catalogue import Signal, signal_of
 
 COMPARES: Final = ("limit", "stable", "history", "hard_cap")
 SEVERITIES: Final = ("low", "medium", "high", "critical")
@@ -58,6 +58,8 @@ class GuardPlan:
     min_n: int | None
     severity: str = "high"
     response: dict[str, Any] = field(default_factory=dict)
+    # The signal as its plan defines it; what differs in it alone is no other guard.
+    of: Signal = field(default=signal_of(""), compare=False)
 
 
 def guards_read(
@@ -66,12 +68,16 @@ def guards_read(
     declared: Mapping[str, Sequence[str]],
     segments: Sequence[str],
     routes: Sequence[str],
+    signals: Mapping[str, Signal],
 ) -> list[GuardPlan]:
-    """Read both lists; `declared` maps each of the rollout's paths to its fallback modes."""
+    """Read both lists; `declared` maps each of the rollout's paths to its fallback modes.
+
+    `signals` are those that a guard may name: the catalogue's, and the plan's own.
+    """
     made: list[tuple[Part, GuardPlan]] = []
     for kind, key in (("criterion", "criteria"), ("trigger", "triggers")):
         for part in rollout.parts(key, what=f"A {kind}", most=200):
-            guard = _guard(part, kind=kind, declared=declared, segments=segments)
+            guard = _guard(part, kind=kind, declared=declared, segments=segments, signals=signals)
             if kind == "trigger":
                 guard = _answered(part, guard, declared=declared, routes=routes)
             part.nothing_else()
@@ -81,17 +87,23 @@ def guards_read(
 
 
 def _guard(
-    part: Part, *, kind: str, declared: Mapping[str, Sequence[str]], segments: Sequence[str]
+    part: Part,
+    *,
+    kind: str,
+    declared: Mapping[str, Sequence[str]],
+    segments: Sequence[str],
+    signals: Mapping[str, Signal],
 ) -> GuardPlan:
     slug = part.slug("slug")
     path = part.reference("path", declared, "path of the rollout")
     segment = part.reference("segment", segments, "segment", required=False) or None
     signal = part.text("signal", required=True)
-    if signal and signal not in SIGNALS:
-        part.fault("signal", f"There is no signal “{signal[:80]}”{close_to(signal, [*SIGNALS])}")
+    if signal and signal not in signals:
+        near = close_to(signal, [*signals], most=3)
+        part.fault("signal", f"There is no signal “{signal[:80]}”{near}")
     compares = COMPARES if kind == "trigger" else COMPARES[:-1]
     compare = part.choice("compare", compares, required=True)
-    limit = _limit(part, signal)
+    limit = _limit(part, signals.get(signal))
     if compare in ("limit", "hard_cap"):
         if limit is None and not part.has("limit"):
             part.fault("limit", f"“compare: {compare}” needs a “limit”.")
@@ -111,15 +123,18 @@ def _guard(
         margin=margin,
         window_s=part.whole_number("window_s", least=1),
         min_n=part.whole_number("min_n", least=1),
+        of=signals.get(signal, signal_of(signal)),
     )
 
 
-def _limit(part: Part, signal: str) -> float | None:
-    known = SIGNALS.get(signal)
+def _limit(part: Part, known: Signal | None) -> float | None:
     if known is None:
         return part.number("limit", least=0)
-    if known.unit in ("share", "score"):
+    if known.kind == "rate" or (known.unit in ("share", "score") and not known.own):
         return part.number("limit", least=0, most=1)
+    if known.own and known.kind != "count":
+        # A team's own measure may be negative.
+        return part.number("limit")
     return part.number("limit", least=0, money=known.unit in ("usd", "usd/h"))
 
 

@@ -26,7 +26,10 @@ from rollout_console.rollouts.plan_schema import (
     NO_AI_MODES,
     ROLES,
 )
+from rollout_console.rollouts.plan_signals import BETTER, FEEDS, SIGNALS_MAX, UNIT_MAX
+from rollout_console.rollouts.plan_signals import KINDS as SIGNAL_KINDS
 from signals.catalogue import SIGNALS
+from signals.definition import WORDS_OF
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -149,6 +152,7 @@ def _workflow() -> Schema:
             "paths": _list(_path(), least=1, most=100),
             "segments": _maybe(_list(_segment(), most=200)),
             "action_routes": _maybe(_list(_action_route(), most=100)),
+            "signals": _maybe(_list(_signal(), most=SIGNALS_MAX)),
         },
         required=("slug", "owner", "deputy", "paths"),
     )
@@ -243,6 +247,34 @@ def _action_route() -> Schema:
     )
 
 
+def _signal() -> Schema:
+    words = {key: _list(_word(WORDS_OF[key]), least=1) for key in WORDS_OF}
+    return {
+        **_map(
+            {
+                "slug": {**_slug(SLUG), "not": {"enum": list(SIGNALS)}},
+                "name": _free(60),
+                "title": _free(120),
+                "phrase": _free(200),
+                "unit": _free(UNIT_MAX),
+                "kind": _word(SIGNAL_KINDS),
+                "better": _word(BETTER),
+                "measure": _free(),
+                "evaluation": _free(),
+                "outcome": _maybe(words["outcome"]),
+                "failure_category": _maybe(_list(_text(100), least=1)),
+                "feedback": _maybe(words["feedback"]),
+                "review": _maybe(words["review"]),
+                "q": _maybe(_above_zero(0.9999)),
+                "above": _maybe({"type": "number"}),
+                "per_task": _maybe({"type": "boolean"}),
+            },
+            required=("slug", "kind", "better"),
+        ),
+        "anyOf": [{"required": [key], "properties": {key: {"not": _NULL}}} for key in FEEDS],
+    }
+
+
 def _release() -> Schema:
     change = _map(
         {
@@ -298,9 +330,13 @@ def _guard(compares: tuple[str, ...], *, trigger: bool = False) -> Schema:
         "slug": _slug(SLUG),
         "path": _text(said="A path of the rollout."),
         "segment": _free(),
-        "signal": _word(tuple(SIGNALS)),
+        "signal": {
+            "anyOf": [_word(tuple(SIGNALS)), _slug(SLUG)],
+            "description": "A signal of the catalogue, or one that this plan defines.",
+        },
         "compare": _word(compares),
-        "limit": _maybe(_decimal({"minimum": 0})),
+        # Only a signal of the team's own may be below zero.
+        "limit": _maybe(_decimal({})),
         "margin": _maybe({"type": "number", "minimum": 0}),
         "window_s": _maybe(_whole(1)),
         "min_n": _maybe(_whole(1)),

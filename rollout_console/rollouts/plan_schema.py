@@ -4,13 +4,14 @@
 names the field and what to do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
 from rollout_console.rollouts.plan_check import Fault, Faults, Part, unique
 from rollout_console.rollouts.plan_guards import FALLBACK_MODES, guards_read
 from rollout_console.rollouts.plan_rules import rule_check
+from rollout_console.rollouts.plan_signals import known_signals, signals_read
 from rollout_console.rollouts.plan_types import (
     ActionRoutePlan,
     PathPlan,
@@ -20,6 +21,7 @@ from rollout_console.rollouts.plan_types import (
     SegmentPlan,
     StagePlan,
 )
+from signals.catalogue import Signal
 
 MODES: Final = ("normal", *FALLBACK_MODES)
 # api.md's mode table: every other mode answers with some release.
@@ -90,6 +92,7 @@ class _Reader:
         routes = self._action_routes(workflow, top)
         paths = self._paths(workflow)
         segments = self._segments(workflow)
+        signals = signals_read(workflow)
         hold_s = self._hold_s(workflow, with_routes=bool(routes))
         workflow.nothing_else()
         releases = self._releases(top)
@@ -100,6 +103,7 @@ class _Reader:
                 paths=paths,
                 segments=[segment.slug for segment in segments],
                 routes=[route.slug for route in routes],
+                signals=known_signals(signals),
             )
         else:
             top.raw("rollout")
@@ -116,6 +120,7 @@ class _Reader:
             action_routes=routes,
             releases=releases,
             rollout=rollout,
+            signals=signals,
             people=self.people,
         )
 
@@ -207,6 +212,7 @@ class _Reader:
         paths: Sequence[PathPlan],
         segments: Sequence[str],
         routes: Sequence[str],
+        signals: Mapping[str, Signal],
     ) -> RolloutPlan:
         slug = part.slug("slug")
         known = {path.slug: path for path in paths}
@@ -235,7 +241,9 @@ class _Reader:
             part.fault("stable", "The candidate cannot be the stable release too.")
         stages = self._stages(part, segments)
         declared = {path: tuple(known[path].fallbacks) for path in chosen if path in known}
-        guards = guards_read(part, declared=declared, segments=segments, routes=routes)
+        guards = guards_read(
+            part, declared=declared, segments=segments, routes=routes, signals=signals
+        )
         part.nothing_else()
         return RolloutPlan(slug, chosen, candidate, stable, stages, guards)
 

@@ -9,6 +9,8 @@ from rollout_console.catalog.models import Person, Segment, Workflow, WorkflowPa
 from rollout_console.rollouts.errors import PlanConflict
 from rollout_console.rollouts.models import RouteRestriction
 from rollout_console.rollouts.plan_types import Plan
+from signals.guards.services import guards_reworded
+from signals.own.services import signals_define
 
 M = TypeVar("M", bound=Model)
 
@@ -90,6 +92,13 @@ def action_routes_store(workflow: Workflow, plan: Plan) -> None:
             },
             workflow=workflow,
         )
+
+
+def signals_store(workflow: Workflow, plan: Plan, *, by: str, now: datetime) -> None:
+    """Define the team's own signals; guards go on under the words that are new."""
+    reworded = signals_define(workflow=workflow, definitions=plan.signals, by=by, now=now)
+    for retired, definition in reworded.items():
+        guards_reworded(retired=retired, definition=definition)
 
 
 def _row_store(rows: QuerySet[M], slug: str, fields: dict[str, Any], **once: Any) -> M:

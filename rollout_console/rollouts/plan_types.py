@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from rollout_console.rollouts.plan_guards import GuardPlan
+from signals.definition import Definition
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,5 +86,7 @@ class Plan:
     action_routes: list[ActionRoutePlan]
     releases: list[ReleasePlan]
     rollout: RolloutPlan | None
+    # What the team defines itself, by the catalogue's side.
+    signals: list[Definition] = field(default_factory=list)
     # Who must exist: JSON pointer of the mention → user name.
     people: dict[str, str] = field(default_factory=dict)

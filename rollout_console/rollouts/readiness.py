@@ -335,7 +335,7 @@ def _guards_text(guards: Sequence[GuardPlan]) -> str:
 
 
 def _guard_text(guard: GuardPlan) -> str:
-    signal = signal_of(guard.signal)
+    signal = guard.of
     if guard.limit is not None:
         return f"{guard.slug} ({signal.name} {limit_text(signal, guard.limit)})"
     return f"{guard.slug} ({signal.name} against {guard.compare})"

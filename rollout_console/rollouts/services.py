@@ -330,6 +330,7 @@ def _store(
     paths = plan_store.paths_store(workflow, plan)
     segments = plan_store.segments_store(workflow, plan, people=told.people)
     plan_store.action_routes_store(workflow, plan)
+    plan_store.signals_store(workflow, plan, by=applied_by or principal.name, now=now)
     for index, release in enumerate(plan.releases):
         try:
             release_store(workflow=workflow, told=release, principal=principal, now=now)

@@ -43,7 +43,9 @@ INSTALLED_APPS = [
     "approvals.authority",
     "signals.ingest",
     "signals.buckets",
+    "signals.own",
     "signals.points",
+    "signals.otlp",
     "signals.pulls",
     "signals.guards",
     "signals.alerts",
@@ -243,6 +245,13 @@ CELERY_REDBEAT_LOCK_TIMEOUT = 10
 # --- Ingest: packed bytes of accepted runs that may wait to be drained; beyond it, 429 ---
 
 INGEST_BACKLOG_BYTES = env.int("INGEST_BACKLOG_BYTES", default=1_073_741_824)
+
+# --- OTLP, in seconds: how long a trace is quiet before runs are made of it, how long after its
+# first span at the most, and how long the parent of its topmost span is waited for ---
+
+OTLP_SETTLE_S = env.int("OTLP_SETTLE_S", default=5)
+OTLP_SETTLE_MAX_S = env.int("OTLP_SETTLE_MAX_S", default=300)
+OTLP_ORPHAN_S = env.int("OTLP_ORPHAN_S", default=30)
 
 # --- Retention, in days; docs/storage.md says what goes with what ---
 

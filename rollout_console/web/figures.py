@@ -4,10 +4,11 @@ Every mark carries a role (a trace in `meta.role`, a shape or annotation in `nam
 page recolours it from the design tokens; the colours here are those of the light theme.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from signals.buckets.selectors import Point
 from signals.catalogue import Signal
@@ -27,6 +28,7 @@ COLOURS: Final = {
     "surface": "#ffffff",
 }
 _LABEL_MAX: Final = 24
+_SHORTEST: Final = timedelta(seconds=1)
 # A value so many times as large as all others owns the chart, once there are enough others.
 _TIMES: Final = 10.0
 _ENOUGH: Final = 5
@@ -42,14 +44,42 @@ class ChartMark:
 
 
 @dataclass(frozen=True, slots=True)
+class Drill:
+    """How a point leads to the runs behind it: their page, and what each line asks of it.
+
+    `stable` is for charts with a line of the stable arm beside.
+    """
+
+    page: str
+    asked: Mapping[str, str | Sequence[str]]
+    step_s: int
+    end: datetime
+    stable: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    # From here on the candidate's line goes on with what the stable arm serves.
+    served_from: datetime | None = None
+
+    def href(self, at: datetime, *, stable: bool = False, until: datetime | None = None) -> str:
+        """Return the address of the runs of the step that starts at `at`, or of [at, until)."""
+        over = self.served_from is not None and at >= self.served_from
+        asked = self.stable if stable or over else self.asked
+        until = until or min(
+            at + timedelta(seconds=self.step_s), max(self.end, at + timedelta(seconds=1))
+        )
+        span = {"from": _utc(at), "to": _utc(until)}
+        return f"{self.page}?{urlencode({**asked, **span}, doseq=True)}"
+
+
+@dataclass(frozen=True, slots=True)
 class TableRow:
-    """One step as text, for the table beside the chart."""
+    """One step as text, for the table beside the chart; the hrefs lead to its runs."""
 
     at: datetime
     value: str
     range: str
     n: str
     stable: str
+    href: str = ""
+    stable_href: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +94,7 @@ class Series:
     start: datetime
     end: datetime
     step_s: int
+    drill: Drill | None = None
 
 
 def table_rows(series: Series) -> list[TableRow]:
@@ -80,6 +111,8 @@ def table_rows(series: Series) -> list[TableRow]:
                 range=range_text(series.signal, point.low, point.high) if point else "",
                 n=f"{point.n:,}" if point else "",
                 stable=value_text(series.signal, other.value) if other else MISSING,
+                href=series.drill.href(at) if series.drill and point else "",
+                stable_href=series.drill.href(at, stable=True) if series.drill and other else "",
             )
         )
     return rows
@@ -100,6 +133,10 @@ def figure(series: Series) -> dict[str, Any]:
 
 def scale_of(signal: Signal) -> float:
     return {"share": 100.0, "ms": 0.001}.get(signal.unit, 1.0)
+
+
+def _utc(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def moment_text(at: datetime) -> str:
@@ -123,6 +160,7 @@ def _line(series: Series, points: Sequence[Point], role: str, scale: float) -> l
         return []
     x: list[str | None] = []
     y: list[float | None] = []
+    stable = role == "stable"
     texts: list[list[str] | None] = []
     sizes: list[int] = []
     for part in unbroken(points, series.step_s):
@@ -140,9 +178,9 @@ def _line(series: Series, points: Sequence[Point], role: str, scale: float) -> l
                     value_text(series.signal, point.value),
                     range_text(series.signal, point.low, point.high),
                     f"{point.n:,}",
+                    series.drill.href(point.t, stable=stable) if series.drill else "",
                 ]
             )
-    stable = role == "stable"
     name = "stable" if stable else "candidate"
     return [
         {
@@ -407,7 +445,8 @@ def _range(series: Series, scale: float) -> list[float]:
     kept = [*values[: len(values) - _absurd(values, least=max(limit, default=0.0))], *limit]
     low, high = min(kept), max(kept)
     room = (high - low) * 0.2 or abs(high) * 0.2 or 1.0
-    low, high = max(0.0, low - room), high + room
+    # Only a team's own signal goes below zero.
+    low, high = low - room if low < 0 else max(0.0, low - room), high + room
     if series.signal.unit == "share":
         high = min(high, 103.0)
     return [round(low, 6), round(high, 6)]

@@ -225,7 +225,8 @@ class _Builder:
             made.rule = rule_form(value)
         if field.kind == "several":
             chosen = value if isinstance(value, list) else []
-            made.options = [Option(slug, slug, slug in chosen) for slug, _ in self._source(field)]
+            offered = field.words or [slug for slug, _ in self._source(field)]
+            made.options = [Option(word, word, word in chosen) for word in offered]
         elif field.kind == "choice" or field.source:
             made.options = self._options(field, made.value)
         self.inputs[pointer] = made
@@ -245,7 +246,9 @@ class _Builder:
         if field.source == "people":
             return [(name, name) for name in self.words.people]
         if field.source == "signals":
-            return [(signal.slug, signal.title) for signal in SIGNALS.values()]
+            own = self._slugs("/workflow/signals")
+            known = [(signal.slug, signal.title) for signal in SIGNALS.values()]
+            return [*((slug, f"{slug} (own)") for slug in own if slug not in SIGNALS), *known]
         if field.source == "rollout_paths":
             chosen = value_at(self.document, "/rollout/paths")
             slugs = self._slugs("/workflow/paths")

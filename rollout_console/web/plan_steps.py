@@ -15,6 +15,9 @@ from rollout_console.rollouts.plan_guards import (
     SEVERITIES,
 )
 from rollout_console.rollouts.plan_schema import COMPONENTS, KINDS, MODES, NO_AI_MODES, ROLES
+from rollout_console.rollouts.plan_signals import BETTER
+from rollout_console.rollouts.plan_signals import KINDS as SIGNAL_KINDS
+from signals.definition import WORDS_OF
 
 Kind = Literal[
     "text", "long", "lines", "number", "whole", "flag", "present", "choice", "several", "rule",
@@ -184,6 +187,62 @@ _SEGMENTS: Final = Rows(
     ),
     new={"slug": "", "kind": "", "rule": {"==": [{"var": "team"}, ""]}},
     none="A rollout exposes segments: add the first, small one.",
+)
+
+_SIGNALS: Final = Rows(
+    "/workflow/signals",
+    "signal",
+    (
+        Group(
+            "Signal",
+            (
+                Field("slug", "Slug", help="What guards and charts name it by."),
+                Field("name", "Name", help="Short, for tight places."),
+                Field("title", "Title"),
+                Field("kind", "Kind", "choice", words=SIGNAL_KINDS),
+                Field("better", "Better is", "choice", words=BETTER),
+                Field("unit", "Unit", help="Of a mean or quantile: any short text, ms, usd."),
+                Field(
+                    "phrase",
+                    "In a sentence",
+                    help="With {} for the value, as in: answers had {} words.",
+                    wide=True,
+                ),
+            ),
+        ),
+        Group(
+            "From a measure of runs",
+            (
+                Field("measure", "Measure", help="A name under “measures”."),
+                Field("q", "Quantile", "number", unit="0 to 1", help="For kind quantile."),
+                Field("above", "Above", "number", help="For kind rate."),
+                Field("per_task", "Spread its sum over all tasks", "flag"),
+            ),
+            help="Fill in one of these.",
+        ),
+        Group(
+            "From outcomes",
+            (
+                Field("outcome", "Outcomes", "several", words=WORDS_OF["outcome"], wide=True),
+                Field(
+                    "failure_category",
+                    "Failure categories",
+                    "lines",
+                    help="One a line. With outcomes, a task with either counts once.",
+                ),
+            ),
+        ),
+        Group(
+            "From observations",
+            (
+                Field("evaluation", "Evaluation", help="Its name: rate passes, mean scores."),
+                Field("feedback", "Feedback", "several", words=WORDS_OF["feedback"], wide=True),
+                Field("review", "Reviews", "several", words=WORDS_OF["review"], wide=True),
+            ),
+        ),
+    ),
+    new={"slug": "", "kind": "mean", "better": "lower", "measure": ""},
+    none="The catalogue's signals need no definition; add what only your team measures.",
 )
 
 _RELEASES: Final = Rows(
@@ -407,6 +466,13 @@ STEPS: Final = (
         "Who can be exposed, by a rule over the evaluation context.",
         rows=(_SEGMENTS,),
         owns=("/workflow/segments",),
+    ),
+    Step(
+        "signals",
+        "Own signals",
+        "What your team measures beside the catalogue: it charts and guards like any other.",
+        rows=(_SIGNALS,),
+        owns=("/workflow/signals",),
     ),
     Step(
         "releases",

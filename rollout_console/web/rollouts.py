@@ -146,6 +146,8 @@ def _chart_body(chart: Chart) -> dict[str, object]:
             [f"{row.at:%d %b %H:%M:%S}", row.value, row.range, row.n, row.stable]
             for row in chart.rows
         ],
+        # Where each cell leads: to the runs behind it.
+        "links": [["", row.href, "", "", row.stable_href] for row in chart.rows],
     }
 
 

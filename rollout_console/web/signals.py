@@ -5,6 +5,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from rollout_console.web.pages import ConsoleRequest, page, page_render
+from rollout_console.web.selectors.catalogue import catalogue_view
 from rollout_console.web.selectors.signals import SPANS, SignalView, failures_view, signal_view
 
 
@@ -41,6 +42,25 @@ def signal_chart(request: ConsoleRequest, slug: str) -> HttpResponse:
 
 
 @page
+def signals(request: ConsoleRequest) -> HttpResponse:
+    """List every signal of a workflow with what feeds it and its newest values; ?workflow=."""
+    now = timezone.now()
+    view = catalogue_view(
+        workflow=request.GET.get("workflow", "").replace("\x00", ""),
+        principal=request.principal,
+        now=now,
+    )
+    return page_render(
+        request,
+        "signals/catalogue.html",
+        {"view": view},
+        section="workflows",
+        regions=("values",),
+        now=now,
+    )
+
+
+@page
 def failures(request: ConsoleRequest, slug: str) -> HttpResponse:
     """Show which failures came, of which release first, and how many people met them."""
     now = timezone.now()
@@ -62,4 +82,6 @@ def _chart(view: SignalView) -> dict[str, object]:
         "key": view.chart_key,
         "figure": view.figure,
         "rows": [[f"{step.at:%d %b %H:%M}", *step.cells] for step in view.steps],
+        # Where each cell leads: to the runs behind it.
+        "links": [["", *step.hrefs] for step in view.steps],
     }

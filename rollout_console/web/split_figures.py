@@ -8,6 +8,7 @@ from typing import Any, Final
 from rollout_console.web.figures import (
     COLOURS,
     ChartMark,
+    Drill,
     Series,
     beyond,
     layout_of,
@@ -27,10 +28,11 @@ _COLOUR_OF: Final = ("line", "stable", "action", "ink-2", "ink-3")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one line is called and its points by step."""
+    """What one line is called, its points by step, and the way to the runs behind them."""
 
     name: str
     points: Sequence[Point]
+    drill: Drill | None = None
 
 
 def split_figure(
@@ -90,6 +92,7 @@ def _trace(signal: Signal, line: Line, place: int, *, scale: float, step_s: int)
                     value_text(signal, point.value),
                     range_text(signal, point.low, point.high),
                     f"{point.n:,}",
+                    line.drill.href(point.t) if line.drill else "",
                 ]
             )
             sizes.append(5 if len(part) == 1 else 0)

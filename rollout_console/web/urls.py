@@ -17,7 +17,10 @@ from rollout_console.web import (
     readiness,
     releases,
     rollouts,
+    runs,
+    setup,
     signals,
+    sources,
     workflows,
 )
 
@@ -29,6 +32,12 @@ urlpatterns = [
     path("logout/", login.log_out, name="logout"),
     path("workflows/", workflows.workflows, name="workflows"),
     path("workflows/<str:slug>/", workflows.workflow, name="workflow"),
+    path("setup/", setup.setup, name="setup"),
+    path("setup/<str:workflow>/<str:path>/", setup.setup_path, name="setup_path"),
+    path("sources/", sources.sources, name="sources"),
+    path("runs/", runs.runs, name="runs"),
+    path("runs/<str:workflow>/<path:run_id>/", runs.run, name="run"),
+    path("signals/", signals.signals, name="signals"),
     path(
         "workflows/<str:slug>/economics/",
         economics.workflow_economics,

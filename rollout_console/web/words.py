@@ -68,6 +68,25 @@ ALERTS: Final[dict[str, Shown]] = {
     "resolved": Shown("Resolved", "s-complete", "none"),
 }
 
+# How fresh a source is.
+SOURCES: Final[dict[str, Shown]] = {
+    "fresh": Shown("Fresh", "ok", "ok"),
+    "late": Shown("Late", "watch", "watch"),
+    "silent": Shown("Silent", "stale", "breach"),
+    "never": Shown("Never", "none", "none"),
+    "history": Shown("History", "clock", "none"),
+}
+
+# How a run ended, as reported.
+OUTCOMES: Final[dict[str, Shown]] = {
+    "ok": Shown("Ok", "ok", "ok"),
+    "error": Shown("Error", "breach", "breach"),
+    "fallback": Shown("Fallback", "s-fallback", "watch"),
+    "escalated": Shown("Escalated", "up", "watch"),
+    "abandoned": Shown("Abandoned", "x", "none"),
+    "blocked": Shown("Blocked", "stop", "breach"),
+}
+
 # An expansion request's state.
 EXPANSIONS: Final[dict[str, Shown]] = {
     "pending": Shown("Waiting", "none", "none"),

@@ -15,6 +15,6 @@ def alerts() -> QuerySet[Alert]:
     """Alerts locked for update in pk order; evaluate it, a lazy queryset locks nothing."""
     return (
         Alert.objects.select_for_update(of=("self",))
-        .select_related("workflow", "guard__path", "owner")
+        .select_related("workflow", "guard__path", "guard__definition", "owner")
         .order_by("pk")
     )

@@ -8,9 +8,8 @@ from typing import Any
 from django.db.models import QuerySet
 
 from signals.alerts.models import Alert, AlertState
-from signals.catalogue import signal_of
 from signals.format import limit_text, value_text
-from signals.guards.evidence import limit_of
+from signals.guards.evidence import limit_of, signal_of_guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ def alert_row(*, alert_id: int, now: datetime) -> AlertRow | None:
 
 
 def _alerts() -> QuerySet[Alert]:
-    return Alert.objects.select_related("workflow", "guard__path", "owner")
+    return Alert.objects.select_related("workflow", "guard__path", "guard__definition", "owner")
 
 
 def alert_now(alert: Alert, *, now: datetime) -> tuple[str, datetime | None]:
@@ -106,7 +105,7 @@ def alert_now(alert: Alert, *, now: datetime) -> tuple[str, datetime | None]:
 
 
 def _row(alert: Alert, now: datetime) -> AlertRow:
-    guard, signal = alert.guard, signal_of(alert.guard.signal)
+    guard, signal = alert.guard, signal_of_guard(alert.guard)
     state, due_at = alert_now(alert, now=now)
     limit = limit_of(guard)
     return AlertRow(

@@ -109,5 +109,13 @@ OWN_MEASURES: Final = _side(
 )
 MIX: Final = _side("mix", parts=("attribute", "value"), counts=("n",))
 
-FOLDS: Final = (ARRIVALS, FAILURES, ROUTES, OWN_MEASURES, MIX)
+EVALUATIONS: Final = _side(
+    "evaluation",
+    parts=("name",),
+    counts=("n", "score_n", "passed_n", "passed"),
+    sums=("score_sum", "score_sq"),
+)
+WORDS: Final = _side("word", parts=("kind", "word", "outcome", "before"), counts=("n",))
+
+FOLDS: Final = (ARRIVALS, FAILURES, ROUTES, OWN_MEASURES, MIX, EVALUATIONS, WORDS)
 SET_MAX: Final = SUBJECTS_MAX

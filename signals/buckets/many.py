@@ -8,8 +8,8 @@ from signals.buckets.event_time import event_rows
 from signals.buckets.folds import ARRIVALS
 from signals.buckets.keys import BLOCK_S
 from signals.buckets.measures import Measures
+from signals.buckets.scopes import MODES_OF_REACH
 from signals.buckets.selectors import (
-    MODES_OF_REACH,
     Point,
     histograms_read,
     is_live,
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
     """One line of one chart; `slow_ms` is its path's slow limit."""
 
     path_id: int
-    signal: str
+    signal: str | Signal
     slow_ms: float | None = None
 
 
@@ -62,8 +62,8 @@ def many_series(
     found: dict[Asked, list[Point]] = {}
     groups: dict[tuple[str, bool], list[tuple[Asked, Signal]]] = {}
     for line in dict.fromkeys(asked):
-        signal = signal_of(line.signal)
-        if signal.source in _PLAIN:
+        signal = line.signal if isinstance(line.signal, Signal) else signal_of(line.signal)
+        if signal.source in _PLAIN and signal.feed is None:
             groups.setdefault((signal.reach, signal.by_event), []).append((line, signal))
         else:
             found[line] = signal_series(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from math import inf
 from typing import Final
 
 # OpenTelemetry's base-2 exponential histogram at this scale: bucket `i` holds values in
@@ -49,6 +50,66 @@ class Histogram:
             elif high > limit:
                 found += count * (high - limit) / (high - low)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How many tasks told it, their sum, and for a measure also squares, ends and histograms.
+
+    `negative` holds the magnitudes of negative values; its `zero` is always 0. An empty part is
+    the neutral element of `+`.
+    """
+
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    least: float = inf
+    largest: float = -inf
+    positive: Histogram = field(default_factory=Histogram)
+    negative: Histogram = field(default_factory=Histogram)
+
+    def __add__(self, other: "Part") -> "Part":
+        return Part(
+            self.n + other.n,
+            self.total + other.total,
+            self.squares + other.squares,
+            min(self.least, other.least),
+            max(self.largest, other.largest),
+            self.positive + other.positive,
+            self.negative + other.negative,
+        )
+
+    def above(self, limit: float) -> int:
+        """Return how many values lie above `limit`.
+
+        Those in the bucket that holds the limit do not count, so that a value at the limit never
+        does: nothing below the limit counts, and everything more than 2.2 % beyond it.
+        """
+        if limit >= 0:
+            return sum(n for i, n in self.positive.counts.items() if bucket_bounds(i)[0] >= limit)
+        nearer = sum(n for i, n in self.negative.counts.items() if bucket_bounds(i)[1] < -limit)
+        return self.positive.n + nearer
+
+    def ordered(self) -> list[tuple[float, float, int]]:
+        """Return (low, high, count) of every bucket, from the least values to the greatest."""
+        found = [
+            (-bucket_bounds(i)[1], -bucket_bounds(i)[0], n)
+            for i, n in sorted(self.negative.counts.items(), reverse=True)
+        ]
+        if self.positive.zero:
+            found.append((0.0, 0.0, self.positive.zero))
+        found += [(*bucket_bounds(i), n) for i, n in sorted(self.positive.counts.items())]
+        return found
+
+
+NOTHING: Final = Part()
+
+
+def merged(first: Mapping[str, Part], second: Mapping[str, Part]) -> Mapping[str, Part]:
+    """Return both by key, added where both have one."""
+    if not first or not second:
+        return first or second
+    return {key: first.get(key, NOTHING) + second.get(key, NOTHING) for key in {*first, *second}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +174,8 @@ class Measures:
     latency_max: float = 0.0
     cost_max: float = 0.0
     latency: Histogram = field(default_factory=Histogram)
+    # What stands beside the ledger, by `Feed.key`.
+    parts: Mapping[str, Part] = field(default_factory=dict)
 
     def __add__(self, other: "Measures") -> "Measures":
         summed = {name: getattr(self, name) + getattr(other, name) for name in SUMMED}
@@ -121,6 +184,7 @@ class Measures:
             latency_max=max(self.latency_max, other.latency_max),
             cost_max=max(self.cost_max, other.cost_max),
             latency=self.latency + other.latency,
+            parts=merged(self.parts, other.parts),
         )
 
 
@@ -128,7 +192,7 @@ class Measures:
 SUMMED: Final = tuple(
     item.name
     for item in fields(Measures)
-    if item.name not in {"latency_max", "cost_max", "latency"}
+    if item.name not in {"latency_max", "cost_max", "latency", "parts"}
 )
 COUNTED: Final = frozenset(item.name for item in fields(Measures) if isinstance(item.default, int))
 

@@ -376,6 +376,116 @@ class MixHour(Mix):
         return f"{self.minute} path {self.path_id} n {self.n}"
 
 
+class Evaluations(SideMeasures):
+    """What evaluations said of tasks, by the evaluation's name; each task's first one counts.
+
+    `n` counts the observations that told a score or a pass for the first time.
+    """
+
+    name = models.TextField()
+    score_n = models.IntegerField()
+    score_sum = models.FloatField()
+    score_sq = models.FloatField()
+    passed_n = models.IntegerField()
+    passed = models.IntegerField()
+
+    class Meta:
+        abstract = True
+
+
+class EvaluationLedger(Evaluations, Arrived):
+    class Meta:
+        db_table = "evaluation_ledger"
+        indexes = [
+            models.Index(name="evaluation_path_arrival", fields=["path_id", "name", "arrived_at"]),
+            models.Index(name="evaluation_path_minute", fields=["path_id", "name", "minute"]),
+            models.Index(name="evaluation_drain", fields=["drain"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.n}"
+
+
+class Words(SideMeasures):
+    """Tasks by a word that was said of them: a failure category, or a value of feedback.
+
+    Each word counts once for a task. `before` are those of its kind that the task was counted
+    under already, in alphabetical order, and `outcome` is the task's: so that it can be counted
+    once in any set of words and outcomes.
+    """
+
+    kind = models.TextField()
+    word = models.TextField()
+    outcome = models.SmallIntegerField()
+    before = ArrayField(models.TextField())
+
+    class Meta:
+        abstract = True
+
+
+class WordLedger(Words, Arrived):
+    class Meta:
+        db_table = "word_ledger"
+        indexes = [
+            models.Index(name="word_path_arrival", fields=["path_id", "kind", "arrived_at"]),
+            models.Index(name="word_path_minute", fields=["path_id", "kind", "minute"]),
+            models.Index(name="word_drain", fields=["drain"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.word} {self.n}"
+
+
+class EvaluationMinute(Evaluations):
+    class Meta:
+        db_table = "evaluation_minute"
+        constraints = [
+            UniqueConstraint(name="evaluation_minute_once", fields=[*BUCKET_KEY, "name"])
+        ]
+        indexes = [models.Index(name="evaluation_minute_path", fields=["path_id", "minute"])]
+
+    def __str__(self) -> str:
+        return f"{self.minute} path {self.path_id} n {self.n}"
+
+
+class EvaluationHour(Evaluations):
+    class Meta:
+        db_table = "evaluation_hour"
+        constraints = [UniqueConstraint(name="evaluation_hour_once", fields=[*BUCKET_KEY, "name"])]
+        indexes = [models.Index(name="evaluation_hour_path", fields=["path_id", "minute"])]
+
+    def __str__(self) -> str:
+        return f"{self.minute} path {self.path_id} n {self.n}"
+
+
+class WordMinute(Words):
+    class Meta:
+        db_table = "word_minute"
+        constraints = [
+            UniqueConstraint(
+                name="word_minute_once", fields=[*BUCKET_KEY, "kind", "word", "outcome", "before"]
+            )
+        ]
+        indexes = [models.Index(name="word_minute_path", fields=["path_id", "minute"])]
+
+    def __str__(self) -> str:
+        return f"{self.minute} path {self.path_id} n {self.n}"
+
+
+class WordHour(Words):
+    class Meta:
+        db_table = "word_hour"
+        constraints = [
+            UniqueConstraint(
+                name="word_hour_once", fields=[*BUCKET_KEY, "kind", "word", "outcome", "before"]
+            )
+        ]
+        indexes = [models.Index(name="word_hour_path", fields=["path_id", "minute"])]
+
+    def __str__(self) -> str:
+        return f"{self.minute} path {self.path_id} n {self.n}"
+
+
 class StaleBucket(models.Model):
     """A path's longer bucket whose minutes changed since it was folded; readers take the minutes.
 

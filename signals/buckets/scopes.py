@@ -8,6 +8,11 @@ from signals.buckets.keys import MODE_NORMAL
 
 # The columns of a `Scope`, of a ledger or bucket `l`.
 SCOPE: Final = f"l.release_id, l.arm, l.segment_id, l.mode <> {MODE_NORMAL}"
+# What a reach leaves out, of rows `l`.
+MODES_OF_REACH: Final = {
+    "normal": f" and l.mode = {MODE_NORMAL}",
+    "fallback": f" and l.mode <> {MODE_NORMAL}",
+}
 # Ledger rows `l` by span `w`, history left out; `arrived_in` makes its parameters.
 ARRIVED_IN: Final = (
     "unnest(%s::int[], %s::int[], %s::timestamptz[], %s::timestamptz[])"

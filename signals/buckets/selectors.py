@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -12,12 +12,14 @@ from django.db import connection
 from rollout_console.catalog.models import WorkflowPath
 from signals.buckets.beside import review_backlogs, step_failures
 from signals.buckets.event_time import event_rows, floor, least_step
+from signals.buckets.fed import newest_parts, span_parts, step_parts
 from signals.buckets.folds import ARRIVALS, HOUR_S
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, BLOCK_S, MODE_NORMAL
 from signals.buckets.measures import COUNTED, SUMMED, Histogram, Measures, total
 from signals.buckets.scopes import (
     ARRIVED_IN,
     LIVE_MINUTES,
+    MODES_OF_REACH,
     SCOPE,
     Kind,
     Scope,
@@ -36,10 +38,6 @@ _TICK: Final = timedelta(microseconds=1)
 # A rate over less than this would be made of one batch.
 _LEAST_SPAN_S: Final = 5.0
 
-MODES_OF_REACH: Final = {
-    "normal": f" and l.mode = {MODE_NORMAL}",
-    "fallback": f" and l.mode <> {MODE_NORMAL}",
-}
 _IN_LEDGER: Final = ARRIVED_IN.format(ledger="arrival_ledger")
 _MAXIMA: Final = (
     "coalesce(max(l.latency_max), 0), coalesce(max(l.cost_max), 0), sum(l.latency_zero)::bigint"
@@ -93,6 +91,7 @@ def span_measures(
     histograms_of: Collection[Span] | None = None,
     fields: Collection[str] | None = None,
     arms: Collection[int] | None = None,
+    own: Collection[Signal] = (),
 ) -> dict[Span, dict[Scope, Measures]]:
     """Return what arrived in each span by release, arm and segment, in two queries for them all.
 
@@ -105,6 +104,7 @@ def span_measures(
         histograms_of: read latencies' histograms for these spans only; None for all.
         fields: sum only these fields of `Measures`, the others stay 0; None for all.
         arms: read these arms only, None for all.
+        own: read what feeds these signals too, in a query or two for each feed.
     """
     wanted = list(dict.fromkeys(spans))
     result: dict[Span, dict[Scope, Measures]] = {span: {} for span in wanted}
@@ -121,6 +121,12 @@ def span_measures(
     for (place, *scope), measures in found.items():
         release_id, arm, segment_id, moved = scope
         result[wanted[place]][Scope(release_id, arm, segment_id, bool(moved))] = measures
+    if any(signal.feed is not None for signal in own):
+        parts = span_parts(own, wanted, normal_only=normal_only, arms=arms)
+        for span, scopes in parts.items():
+            for where_of, told in scopes.items():
+                held = result[span].get(where_of, Measures())
+                result[span][where_of] = replace(held, parts=told)
     return result
 
 
@@ -133,13 +139,19 @@ class NewestArrival(NamedTuple):
 
 
 def newest_arrivals(
-    paths: Sequence[tuple[int, datetime]], *, fields: Sequence[str]
+    paths: Sequence[tuple[int, datetime]],
+    *,
+    fields: Sequence[str],
+    own: Collection[Signal] = (),
+    arms: Collection[int] = (ARM_CANDIDATE,),
 ) -> dict[tuple[int, Scope], NewestArrival]:
-    """Return the newest live arrivals after a time on the candidate's arm, by path and scope.
+    """Return the newest live arrivals after a time on some arms, by path and scope.
 
     Args:
         paths: path ids with the time after which to look.
         fields: counting fields of `Measures`; each one's newest non-zero arrival is answered.
+        own: signals whose feeds' newest reports are answered too, by the feed's key.
+        arms: the candidate's unless said.
     """
     if not paths:
         return {}
@@ -152,17 +164,27 @@ def newest_arrivals(
         f"{newest} from unnest(%s::int[], %s::timestamptz[]) as w(path_id, since)"
         " join arrival_ledger l on l.path_id = w.path_id and not l.backfill"
         " and l.arrived_at > w.since"
-        f" where l.arm = {ARM_CANDIDATE} group by 1, 2, 3, 4, 5"
+        " where l.arm = any(%s) group by 1, 2, 3, 4, 5"
     )
     with connection.cursor() as cursor:
-        cursor.execute(query, [[path for path, _ in paths], [since for _, since in paths]])
+        cursor.execute(
+            query, [[path for path, _ in paths], [since for _, since in paths], list(arms)]
+        )
         rows = cursor.fetchall()
-    return {
+    found = {
         (row[0], Scope(*row[1:5])): NewestArrival(
             row[5], row[6], dict(zip(known, row[7:], strict=True))
         )
         for row in rows
     }
+    feeds = {signal.feed for signal in own if signal.feed is not None}
+    for key, told in newest_parts(feeds, paths, arms=arms).items():
+        newest_at = max(told.values())
+        held = found.get(key, NewestArrival(None, newest_at, {}))
+        found[key] = NewestArrival(
+            held.run_at, max(held.any_at, newest_at), {**held.by_field, **told}
+        )
+    return found
 
 
 def last_drain() -> int:
@@ -187,6 +209,7 @@ def series_measures(
     histograms: bool = True,
     fields: Collection[str] | None = None,
     kind: Kind = EVERY_KIND,
+    own: Signal | None = None,
 ) -> list[tuple[datetime, Measures]]:
     """Return measures by step in [start, end), steps without a run left out.
 
@@ -201,6 +224,7 @@ def series_measures(
         reach: `normal` leaves out runs in a fallback mode, `fallback` all others.
         by_event: read minute buckets however short the span is.
         kind: only these cases.
+        own: a team's own signal, to read what feeds it too.
     """
     step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=by_event)
     if is_live(start, end, by_event=by_event):
@@ -231,11 +255,45 @@ def series_measures(
         where += f" and l.{column} = %s"
         arguments.append(code)
     counts = histograms_read(source, where, place, arguments) if histograms else {}
-    found = sums_read(source, where, place, arguments, counts, fields=fields)
-    return [
-        (datetime.fromtimestamp(step * step_s, tz=UTC), measures)
-        for (step,), measures in sorted(found.items())
-    ]
+    found = {
+        datetime.fromtimestamp(step * step_s, tz=UTC): measures
+        for (step,), measures in sums_read(
+            source, where, place, arguments, counts, fields=fields
+        ).items()
+    }
+    if own is not None and own.feed is not None:
+        parts = step_parts(
+            own,
+            path_id=path_id,
+            start=start,
+            end=end,
+            step_s=step_s,
+            live=is_live(start, end, by_event=by_event),
+            wanted={
+                "arm": list(arms),
+                "segment_id": segment_ids,
+                "release_id": None if release_id is None else [release_id],
+                **{column: [code] for column, code in kind.told().items()},
+            },
+            reach=reach if kind.mode is None else "arm",
+        )
+        for (at,), told in parts.items():
+            found[at] = replace(found.get(at, Measures()), parts=told)
+    return sorted(found.items(), key=lambda item: item[0])
+
+
+def served_from(served_until: datetime, step_s: int) -> datetime:
+    """Return from which step on a line shows what was served after a rollout ended.
+
+    Cut between steps, so that none mixes what was served before and after; the step in which the
+    rollout ended is still the candidate's.
+    """
+    return floor(served_until, step_s) + timedelta(seconds=step_s)
+
+
+def reads_arrivals(*, signal: Signal, start: datetime, end: datetime) -> bool:
+    """Whether a chart of this span counts tasks when they arrived, not when they happened."""
+    return is_live(start, end, by_event=signal.by_event)
 
 
 def rounded_step(*, start: datetime, end: datetime, step_s: int, by_event: bool = False) -> int:
@@ -252,7 +310,7 @@ def is_live(start: datetime, end: datetime, *, by_event: bool) -> bool:
 
 def signal_series(
     *,
-    signal: str,
+    signal: str | Signal,
     workflow_id: int,
     path_id: int,
     arms: Sequence[int],
@@ -272,11 +330,11 @@ def signal_series(
     served now.
 
     Args:
-        signal: a catalogue slug; one that is not collected gives no points.
+        signal: a team's own, or a catalogue slug; one that is not collected gives no points.
         slow_ms: the path's slow limit, for the rate of slow tasks.
         Others as `series_measures`.
     """
-    known = signal_of(signal)
+    known = signal if isinstance(signal, Signal) else signal_of(signal)
     if not known.collected or known.source == "age":
         return []
     step_s = rounded_step(start=start, end=end, step_s=step_s, by_event=known.by_event)
@@ -294,9 +352,7 @@ def signal_series(
     served: list[tuple[Sequence[int], Reach, datetime | None, datetime | None]]
     served = [(arms, known.reach, None, None)]
     if served_until is not None and served_until < end:
-        # Cut between steps, so that none mixes what was served before and after; the step in
-        # which the rollout ended is still the candidate's.
-        cut = floor(served_until, step_s) + timedelta(seconds=step_s)
+        cut = served_from(served_until, step_s)
         served = [([ARM_CANDIDATE], known.reach, None, cut), ([ARM_STABLE], "arm", cut, None)]
     points = []
     for served_arms, reach, since, until in served:
@@ -308,6 +364,7 @@ def signal_series(
             histograms=known.reads_histogram,
             fields=known.fields,
             kind=kind,
+            own=known,
             **reading,
         )
         failures: dict[datetime, Counter[str]] = {}

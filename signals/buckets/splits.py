@@ -1,17 +1,20 @@
 """A path's measures by one thing more: segment, release, mode, kind of case, or route."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from django.db import connection
 
 from signals.buckets.event_time import event_rows
+from signals.buckets.fed import step_parts
 from signals.buckets.folds import ARRIVALS, ROUTES
 from signals.buckets.measures import Histogram, Measures
-from signals.buckets.selectors import MODES_OF_REACH, histograms_read, sums_read
+from signals.buckets.scopes import MODES_OF_REACH
+from signals.buckets.selectors import histograms_read, sums_read
 from signals.catalogue import STATES, Signal
+from signals.stats.estimate import reported
 
 _MINUTE_S: Final = 60
 
@@ -48,7 +51,7 @@ def splits_of(signal: Signal) -> list[Split]:
     """Return what a signal can be parted by: none where it is no sum over tasks."""
     if not signal.collected or signal.source in {*STATES, "age", "repeats"}:
         return []
-    by_route = signal.fields <= ROUTE_FIELDS
+    by_route = signal.feed is None and signal.fields <= ROUTE_FIELDS
     return [split for split in SPLITS.values() if split.column is not None or by_route]
 
 
@@ -77,11 +80,30 @@ def split_measures(
     key = f"floor(extract(epoch from l.minute))::bigint / %s, l.{split.column}"
     arguments: list[Any] = [step_s, *found_by]
     drawn = histograms_read(source, where, key, arguments) if signal.reads_histogram else {}
-    found = sums_read(source, where, key, arguments, drawn, fields=signal.fields)
+    found = {
+        (_at(step, step_s), value): measures
+        for (step, value), measures in sums_read(
+            source, where, key, arguments, drawn, fields=signal.fields
+        ).items()
+    }
+    if signal.feed is not None:
+        parts = step_parts(
+            signal,
+            path_id=path_id,
+            start=start,
+            end=end,
+            step_s=step_s,
+            live=False,
+            wanted={},
+            reach="arm" if split.slug == "mode" else signal.reach,
+            by=split.column,
+        )
+        for (at, value), told in parts.items():
+            found[at, value] = replace(found.get((at, value), Measures()), parts=told)
     result: dict[int | str, list[tuple[datetime, Measures]]] = {}
-    for (step, value), measures in sorted(found.items()):
-        if getattr(measures, signal.n_of) or (signal.total_of and _total(signal, measures)):
-            result.setdefault(value, []).append((_at(step, step_s), measures))
+    for (at, value), measures in sorted(found.items(), key=lambda item: item[0]):
+        if reported(signal, measures) or (signal.total_of and _total(signal, measures)):
+            result.setdefault(value, []).append((at, measures))
     return result
 
 

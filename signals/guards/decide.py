@@ -238,10 +238,12 @@ def used_share(signal: Signal, value: float | None, limit: float | None) -> floa
     if signal.better == "higher":
         if signal.unit in {"share", "score"} and limit < 1:
             return max(0.0, (1 - value) / (1 - limit))
-        return limit / value if value > 0 else 2.0
+        if limit > 0:
+            return limit / value if value > 0 else 2.0
+        return 0.0 if value >= limit else 1.0 + limit - value
     if limit > 0:
         return max(0.0, value / limit)
-    return 0.0 if value <= 0 else 1.0 + value
+    return 0.0 if value <= limit else 1.0 + value - limit
 
 
 def beyond(signal: Signal, value: float, limit: float) -> bool:
@@ -332,8 +334,10 @@ def _decide_cap(rule: Rule, evidence: Evidence) -> Decision:
     shown = value_text(rule.signal, found.value)
     cap = f"the cap of {bare_text(rule.signal, rule.limit)}"
     if single:
+        most = "least" if rule.signal.own and rule.signal.better == "higher" else "most"
         verb = "cost" if rule.signal.unit == "usd" else "took"
-        text = f"{_head(rule.signal)}: the most that one task {verb} was {shown}"
+        verb = "reported" if rule.signal.own else verb
+        text = f"{_head(rule.signal)}: the {most} that one task {verb} was {shown}"
     else:
         text = _sentence_start(rule.signal, found.value, evidence.what)
     text = f"{text} ({span}, n {found.n:,})"

@@ -12,11 +12,11 @@ from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
 from signals.buckets.measures import Measures, total
 from signals.buckets.scopes import Scope, Span
 from signals.buckets.selectors import NewestArrival, newest_arrivals, span_measures
-from signals.catalogue import STATES, signal_of
+from signals.catalogue import STATES, Signal, signal_of
 from signals.guards.decide import LEAST_SILENCE_S, Evidence
 from signals.guards.models import Compare, Guard, GuardKind, Verdict
 from signals.guards.pace import in_reach
-from signals.stats.estimate import Estimate, estimate, largest, repeats
+from signals.stats.estimate import Estimate, estimate, largest, repeats, reported
 
 # How far before the last look a silent scope is searched for newer arrivals.
 _LOOKBACK: Final = timedelta(seconds=600)
@@ -27,6 +27,11 @@ _TICK: Final = timedelta(microseconds=1)
 def verdict_of(guard: Guard) -> Verdict | None:
     """Return the stored verdict; select it with the guard."""
     return getattr(guard, "verdict", None)
+
+
+def signal_of_guard(guard: Guard) -> Signal:
+    """Return the signal that a guard watches; select `definition` with it."""
+    return signal_of(guard.signal) if guard.definition is None else guard.definition.signal
 
 
 def started_at(guard: Guard) -> datetime:
@@ -56,17 +61,18 @@ def evidence_of(guards: list[Guard], *, now: datetime) -> list[tuple[Guard, Evid
     for guard in guards:
         after = _search_after(guard)
         searched[guard.path_id] = min(after, searched.get(guard.path_id, after))
-    signals = [signal_of(guard.signal) for guard in guards]
+    signals = [signal_of_guard(guard) for guard in guards]
     arrivals = newest_arrivals(
         list(searched.items()),
         fields=sorted({field for signal in signals for field in signal.arrival_fields}),
+        own=signals,
     )
     plans = [_Window.of(guard, arrivals, now=now) for guard in guards]
     drawn: set[Span] = set()
     wanted: list[Span] = []
     fields: set[str] = set()
     for guard, plan in zip(guards, plans, strict=True):
-        signal = signal_of(guard.signal)
+        signal = signal_of_guard(guard)
         fields |= signal.fields
         spans = [span for span in (plan.window, plan.recent) if span is not None]
         wanted += spans
@@ -92,6 +98,7 @@ def evidence_of(guards: list[Guard], *, now: datetime) -> list[tuple[Guard, Evid
             histograms_of=drawn,
             fields=fields,
             arms=arms,
+            own=signals,
         ),
         failures=span_failures(repeated, arms=arms) if repeated else {},
         reviews=open_reviews(reviewed),
@@ -147,7 +154,7 @@ class _Window:
     ) -> "_Window":
         start, held = started_at(guard), verdict_of(guard)
         length = timedelta(seconds=guard.window_s)
-        signal = signal_of(guard.signal)
+        signal = signal_of_guard(guard)
         mine = [
             newest
             for (path_id, scope), newest in arrivals.items()
@@ -180,7 +187,7 @@ class _Window:
         return cls(start, data_at, Span(guard.path_id, since, end), recent)
 
     def evidence(self, guard: Guard, read: _Read) -> Evidence:
-        signal = signal_of(guard.signal)
+        signal = signal_of_guard(guard)
         waiting = None
         if signal.source in STATES:
             waiting = _waiting(guard, read)
@@ -217,7 +224,7 @@ class _Window:
             started_at=self.started_at,
             since=self.window.since,
             data_at=self.data_at,
-            recent_n=getattr(recent, signal.n_of),
+            recent_n=reported(signal, recent),
             candidate=estimated,
             stable=stable,
             largest=largest(signal, candidate) if is_cap(guard) else None,
@@ -229,7 +236,7 @@ class _Window:
         slow_ms = guard.path.limits.get("slow_path_ms")
         span_s = (self.window.until - self.window.since).total_seconds()
         return estimate(
-            signal_of(guard.signal),
+            signal_of_guard(guard),
             measures,
             span_s=span_s,
             slow_ms=None if slow_ms is None else float(slow_ms),
@@ -240,7 +247,7 @@ def in_scope(scope: Scope, guard: Guard, *, arm: int) -> bool:
     """Whether tasks of this scope are what a guard is about, on this arm."""
     if scope.arm != arm or (guard.segment_id is not None and scope.segment_id != guard.segment_id):
         return False
-    reach = signal_of(guard.signal).reach
+    reach = signal_of_guard(guard).reach
     if not in_reach(moved=scope.moved, reach=reach):
         return False
     # The arm outlives a rollout: what an earlier candidate did is not this one's.
@@ -268,5 +275,5 @@ def _waiting(guard: Guard, read: _Read) -> Estimate:
     for scope, backlog in read.reviews[guard.path_id, _asked_after(guard)].items():
         if in_scope(scope, guard, arm=ARM_CANDIDATE):
             found = found + backlog
-    value = found.value(signal_of(guard.signal).source, at=read.now)
+    value = found.value(signal_of_guard(guard).source, at=read.now)
     return Estimate(value, value, value, 0)

@@ -2,6 +2,7 @@ from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
 
 from rollout_console.catalog.models import Release, Segment, Workflow, WorkflowPath
+from signals.own.models import OwnSignal
 
 
 class GuardKind(models.TextChoices):
@@ -38,7 +39,8 @@ class Guard(models.Model):
 
     A definition never changes in place: a new version is a new row and the old one retires.
     `rollout` is the rollout's slug; guards know nothing else of rollouts. `evidence_from` is
-    when the evidence starts (the stage's start): earlier arrivals do not count.
+    when the evidence starts (the stage's start): earlier arrivals do not count. `definition` is
+    that of a signal which the team defined itself, null for one of the catalogue.
     """
 
     workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="guards")
@@ -50,6 +52,9 @@ class Guard(models.Model):
     segment = models.ForeignKey(Segment, null=True, on_delete=models.PROTECT, related_name="guards")
     candidate = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="guards")
     signal = models.CharField(max_length=80)
+    definition = models.ForeignKey(
+        OwnSignal, null=True, on_delete=models.PROTECT, related_name="guards"
+    )
     compare = models.CharField(max_length=10, choices=Compare.choices)
     limit = models.FloatField(null=True)
     margin = models.FloatField(null=True)

@@ -9,8 +9,8 @@ from rollout_console.catalog.models import WorkflowPath
 from signals.buckets.keys import ARM_CANDIDATE
 from signals.buckets.scopes import Span
 from signals.buckets.selectors import span_measures
-from signals.catalogue import shown_at, signal_of
-from signals.format import limit_text, value_text
+from signals.catalogue import shown_at
+from signals.format import limit_text, range_text, value_text
 from signals.guards.decide import (
     CellState,
     Word,
@@ -19,9 +19,16 @@ from signals.guards.decide import (
     runs_needed,
     used_share,
 )
-from signals.guards.evidence import in_scope, limit_of, started_at, verdict_of
+from signals.guards.evidence import (
+    in_scope,
+    limit_of,
+    signal_of_guard,
+    started_at,
+    verdict_of,
+)
 from signals.guards.models import Compare, Guard, GuardKind, Verdict
 from signals.guards.pace import Pace
+from signals.stats.estimate import reported
 
 # A verdict that nobody renewed for so long says nothing of now: the watch has stopped.
 _UNWATCHED_S: Final = {GuardKind.TRIGGER.value: 60.0, GuardKind.CRITERION.value: 660.0}
@@ -56,6 +63,7 @@ class VerdictRow:
     low: float | None
     high: float | None
     unit: str
+    better: str
     reference: float | None
     value_text: str
     limit_text: str
@@ -110,6 +118,7 @@ class SignalCell:
     low_used: float | None
     high_used: float | None
     value_text: str
+    range_text: str
     limit_text: str
 
 
@@ -122,7 +131,7 @@ def verdict_rows(rollout_slugs: Iterable[str], now: datetime) -> list[VerdictRow
     for guard in guards:
         runs, pace = needs.get(guard.pk), None
         if runs is not None:
-            pace = Pace(runs, rates.get(guard.pk), signal_of(guard.signal).counted)
+            pace = Pace(runs, rates.get(guard.pk), signal_of_guard(guard).counted)
         rows.append(_verdict_row(guard, pace, now))
     return rows
 
@@ -177,13 +186,13 @@ def guard_recovered(*, guard_id: int) -> bool:
 def _guards(rollout_slugs: Iterable[str]) -> Sequence[Guard]:
     return list(
         Guard.objects.filter(rollout__in=list(rollout_slugs), retired_at=None)
-        .select_related("path", "segment", "verdict")
+        .select_related("path", "segment", "verdict", "definition")
         .order_by("rollout", "kind", "pk")
     )
 
 
 def _verdict_row(guard: Guard, pace: Pace | None, now: datetime) -> VerdictRow:
-    held, signal = verdict_of(guard), signal_of(guard.signal)
+    held, signal = verdict_of(guard), signal_of_guard(guard)
     value, low, high = (held.value, held.low, held.high) if held else (None, None, None)
     n = held.n if held else 0
     word, sentence = _said(guard, held)
@@ -204,6 +213,7 @@ def _verdict_row(guard: Guard, pace: Pace | None, now: datetime) -> VerdictRow:
         low=low,
         high=high,
         unit=signal.unit,
+        better=signal.better,
         reference=limit_of(guard),
         value_text=value_text(signal, value),
         limit_text=limit_text(signal, limit_of(guard)),
@@ -237,7 +247,7 @@ def _said(guard: Guard, held: Verdict | None) -> tuple[str, str]:
 
 def runs_open(guard: Guard) -> int | None:
     """Return about how many more tasks an open question needs, None where none is open."""
-    held, signal = verdict_of(guard), signal_of(guard.signal)
+    held, signal = verdict_of(guard), signal_of_guard(guard)
     if _said(guard, held)[0] not in {Word.UNDECIDED, Word.WATCHING}:
         return None
     is_criterion = guard.kind == GuardKind.CRITERION
@@ -257,6 +267,7 @@ def _rates(guards: Sequence[Guard], now: datetime) -> dict[int, float]:
     Of the last hour, or since its evidence starts where that is later.
     """
     armed = [guard for guard in guards if guard.armed]
+    signals = {guard.pk: signal_of_guard(guard) for guard in armed}
     spans = {
         guard.pk: Span(guard.path_id, min(max(now - RATE_WINDOW, started_at(guard)), now), now)
         for guard in armed
@@ -265,14 +276,15 @@ def _rates(guards: Sequence[Guard], now: datetime) -> dict[int, float]:
         list(spans.values()),
         normal_only=False,
         histograms_of=(),
-        fields={signal_of(guard.signal).n_of for guard in armed},
+        fields={signals[guard.pk].n_of for guard in armed} - {""},
         arms=[ARM_CANDIDATE],
+        own=signals.values(),
     )
     rates = {}
     for guard in armed:
         span = spans[guard.pk]
         n = sum(
-            getattr(measures, signal_of(guard.signal).n_of)
+            reported(signals[guard.pk], measures)
             for scope, measures in found[span].items()
             if in_scope(scope, guard, arm=ARM_CANDIDATE)
         )
@@ -291,7 +303,7 @@ def _shown_before(guard: Guard, other: Guard) -> bool:
     """Whether `guard` rather than `other` stands for their signal in a cell."""
 
     def rank(each: Guard) -> tuple[bool, bool, float]:
-        higher = signal_of(each.signal).better == "higher"
+        higher = signal_of_guard(each).better == "higher"
         limit = each.limit if each.limit is not None else 0.0
         return (
             each.compare == Compare.HARD_CAP or each.limit is None,
@@ -303,7 +315,7 @@ def _shown_before(guard: Guard, other: Guard) -> bool:
 
 
 def _cell(guard: Guard, now: datetime) -> SignalCell:
-    held, signal = verdict_of(guard), signal_of(guard.signal)
+    held, signal = verdict_of(guard), signal_of_guard(guard)
     value, low, high = (held.value, held.low, held.high) if held else (None, None, None)
     n = held.n if held else 0
     limit = limit_of(guard) if guard.compare in {Compare.LIMIT, Compare.HARD_CAP} else None
@@ -322,11 +334,12 @@ def _cell(guard: Guard, now: datetime) -> SignalCell:
     ends = [used_share(signal, low, limit), used_share(signal, high, limit)]
     low_used, high_used = reversed(ends) if signal.better == "higher" else ends
     largest = guard.compare == Compare.HARD_CAP and signal.source in {"quantile", "mean"}
+    extreme = "least" if signal.own and signal.better == "higher" else "largest"
     return SignalCell(
         signal=guard.signal,
         path_slug=guard.path.slug,
         path_name=guard.path.name,
-        name=f"{signal.name}, largest" if largest else signal.name,
+        name=f"{signal.name}, {extreme}" if largest else signal.name,
         title=signal.title,
         value=value,
         unit=signal.unit,
@@ -342,5 +355,6 @@ def _cell(guard: Guard, now: datetime) -> SignalCell:
         low_used=low_used,
         high_used=high_used,
         value_text=value_text(signal, value),
+        range_text=range_text(signal, low, high),
         limit_text=limit_text(signal, limit),
     )

@@ -16,7 +16,6 @@ from rollout_console.catalog.models import (
     WorkflowPath,
 )
 from signals.buckets.selectors import last_drain
-from signals.catalogue import signal_of
 from signals.guards.decide import (
     DEFAULT_MIN_N,
     DEFAULT_TRIGGER_WINDOW_S,
@@ -31,11 +30,13 @@ from signals.guards.evidence import (
     is_cap,
     is_critical,
     limit_of,
+    signal_of_guard,
     started_at,
     verdict_of,
 )
 from signals.guards.models import Compare, Guard, GuardKind, Severity, Verdict, VerdictChange
 from signals.ingest.selectors import queue_state
+from signals.own.models import OwnSignal
 
 # Reports that wait longer than this say nothing of now; a setting may change it.
 DEFAULT_QUEUE_LIMIT_S: Final = 60.0
@@ -81,6 +82,10 @@ def guards_define(
     plan = document.get("rollout", document)
     by_slug = {path.slug: path for path in paths}
     segments = {segment.slug: segment for segment in Segment.objects.filter(workflow=workflow)}
+    # A plan that names a signal of its own defined it just before.
+    own = dict(
+        OwnSignal.objects.filter(workflow=workflow, retired_at=None).values_list("slug", "pk")
+    )
     bakes = [int(stage["bake_s"]) for stage in plan.get("stages", [])]
     current = {
         guard.slug: guard
@@ -105,6 +110,10 @@ def guards_define(
         fields["segment_id"] = segments[segment_slug].pk if segment_slug else None
         fields["candidate_id"] = candidate.pk
         held = current.pop(slug, None)
+        fields["definition_id"] = own.get(fields["signal"])
+        if fields["definition_id"] is None and held is not None and held.signal == fields["signal"]:
+            # A draft that is older than its workflow's plan keeps what that no longer defines.
+            fields["definition_id"] = held.definition_id
         if held is not None and all(getattr(held, key) == value for key, value in fields.items()):
             kept.append(held)
             continue
@@ -158,6 +167,11 @@ def guards_disarm(*, rollout_slug: str, now: datetime) -> int:
     return guards.filter(pk__in=list(locked.values_list("pk", flat=True))).update(armed=False)
 
 
+def guards_reworded(*, retired: int, definition: OwnSignal) -> int:
+    """Let guards show the words of a new version of their signal, which means the same."""
+    return Guard.objects.filter(definition=retired).update(definition=definition)
+
+
 def guard_evidence_restart(*, guard_id: int, now: datetime) -> None:
     """Let a guard's evidence start at `now`: what was judged before does not count again."""
     Guard.objects.filter(pk=guard_id).update(evidence_from=now)
@@ -193,7 +207,9 @@ def guards_look(
             cursor.execute("select pg_try_advisory_xact_lock(%s)", [_LOOK_LOCK])
             if not cursor.fetchone()[0]:
                 return None
-    guards = Guard.objects.filter(armed=True, retired_at=None).select_related("path", "verdict")
+    guards = Guard.objects.filter(armed=True, retired_at=None).select_related(
+        "path", "verdict", "definition"
+    )
     if workflow_ids is not None:
         guards = guards.filter(workflow_id__in=list(workflow_ids))
     due = [guard for guard in guards.order_by("pk") if reread or _is_due(guard, now)]
@@ -289,7 +305,7 @@ def _is_due(guard: Guard, now: datetime) -> bool:
 def _rule(guard: Guard) -> Rule:
     return Rule(
         is_trigger=guard.kind == GuardKind.TRIGGER,
-        signal=signal_of(guard.signal),
+        signal=signal_of_guard(guard),
         # Held to these words by a constraint.
         compare="hard_cap" if is_critical(guard) else guard.compare,  # type: ignore[arg-type]
         limit=limit_of(guard),

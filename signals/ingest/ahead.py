@@ -28,13 +28,18 @@ _runs_decode: Final = msgspec.json.Decoder(list[Run]).decode
 
 @dataclass(frozen=True, slots=True)
 class BatchText:
-    """A batch's runs as lines of COPY text, with what they name."""
+    """A batch's runs as lines of COPY text, with what they name.
+
+    Clients and unknown segments come by workflow and path, whose ids are `places`.
+    """
 
     text: str
     days: frozenset[date]
     slugs: frozenset[str]
     versions: frozenset[tuple[str, str]]
-    unknown_segments: dict[str, int]
+    unknown_segments: dict[tuple[str, str, str], int]
+    clients: frozenset[tuple[str, str, str]]
+    places: dict[tuple[str, str], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +53,24 @@ class BatchRuns:
 
     def text(self, names: Names) -> BatchText:
         """Return the runs as text, with ids looked up in `names`."""
-        unknown: dict[str, int] = {}
+        unknown: dict[tuple[str, str, str], int] = {}
         lines = [
             run_line(run, drain=self.seq, names=names, unknown_segments=unknown)
             for run in self.runs
         ]
         days = {run.occurred_at.astimezone(UTC).date() for run in self.runs}
         text = "\n".join([*lines, ""])
-        return BatchText(text, frozenset(days), self.slugs, self.versions, unknown)
+        return BatchText(
+            text=text,
+            days=frozenset(days),
+            slugs=self.slugs,
+            versions=self.versions,
+            unknown_segments=unknown,
+            clients=frozenset(
+                (run.workflow, run.path, run.client) for run in self.runs if run.client
+            ),
+            places={key: (at.workflow_id, at.path_id) for key, at in names.paths.items()},
+        )
 
     def known(self, names: Names) -> bool:
         """Return whether `names` has every path and release of the runs."""

@@ -18,6 +18,7 @@ from signals.ingest.models import BatchKind, BatchState, IngestBatch
 from signals.ingest.observations import Observation
 from signals.ingest.rows import Names, PathRoles
 from signals.ingest.segments import SegmentRules
+from signals.ingest.sources import Brought, Named, sources_note
 
 log = structlog.get_logger()
 
@@ -35,6 +36,8 @@ class _Picked:
     kind: str
     body: bytes
     n_accepted: int
+    token_name: str
+    received_at: datetime
 
 
 def batches_drain(*, now: datetime) -> int:
@@ -115,7 +118,7 @@ def _lock_batches(
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            select seq, kind, body, n_accepted from ingest_batch
+            select seq, kind, body, n_accepted, token_name, received_at from ingest_batch
             where state = 'pending' and backfill = %s and (retry_at is null or retry_at <= %s)
                 and (%s::text is null or kind = %s) and seq > %s
                 and (%s::int is null or n_accepted <= %s)
@@ -123,21 +126,27 @@ def _lock_batches(
             """,
             [backfill, now, kind, kind, after, at_most, at_most, count],
         )
-        return [_Picked(seq, kind, bytes(body), n) for seq, kind, body, n in cursor.fetchall()]
+        return [
+            _Picked(seq, kind, bytes(body), *rest) for seq, kind, body, *rest in cursor.fetchall()
+        ]
 
 
 def _group_drain(
     picked: Sequence[_Picked], ahead: ReadAhead | None, *, backfill: bool, now: datetime
 ) -> None:
-    unknown: dict[int, dict[str, int]] = {}
+    named = Named()
     if picked[0].kind == BatchKind.RUNS:
         texts = _texts(picked, ahead, now=now)
-        unknown = {seq: text.unknown_segments for seq, text in texts.items()}
-        fresh = _runs_keep(list(texts.values()), backfill=backfill, now=now)
+        for seq, text in texts.items():
+            named.add(seq, text.unknown_segments, clients=text.clients, places=text.places)
+        brought = _runs_keep(list(texts.values()), backfill=backfill, now=now)
     else:
-        fresh = observations_keep(
+        brought = observations_keep(
             [(batch.seq, _observations_decode(unpacked(batch.body))) for batch in picked]
         )
+    fresh: dict[int, int] = {}
+    for each in brought:
+        fresh[each.drain] = fresh.get(each.drain, 0) + each.fresh
     with connection.cursor() as cursor:
         cursor.executemany(
             """
@@ -149,12 +158,20 @@ def _group_drain(
                 (
                     now,
                     batch.n_accepted - fresh.get(batch.seq, 0),
-                    _json_encode(unknown.get(batch.seq, {})).decode(),
+                    _json_encode(named.segments_of(batch.seq)).decode(),
                     batch.seq,
                 )
                 for batch in picked
             ],
         )
+    # The last statements: what they lock is every drain's, and is held for the commit alone.
+    sources_note(
+        {batch.seq: (batch.token_name, batch.received_at) for batch in picked},
+        brought,
+        kind=picked[0].kind,
+        backfill=backfill,
+        named=named,
+    )
 
 
 def _texts(
@@ -188,8 +205,8 @@ def _peek(picked: Sequence[_Picked], *, now: datetime) -> list[tuple[int, bytes]
         return [(seq, bytes(body)) for seq, body in cursor.fetchall()]
 
 
-def _runs_keep(texts: Sequence[BatchText], *, backfill: bool, now: datetime) -> dict[int, int]:
-    """Keep the batches' new runs with their ledger entries; return how many each seq brought."""
+def _runs_keep(texts: Sequence[BatchText], *, backfill: bool, now: datetime) -> list[Brought]:
+    """Keep the batches' new runs with their ledger entries; return what each brought."""
     days = sorted(frozenset().union(*(text.days for text in texts)))
     if backfill:
         days_fill(days, now=now)
@@ -202,9 +219,9 @@ def _runs_keep(texts: Sequence[BatchText], *, backfill: bool, now: datetime) -> 
             for text in texts:
                 copy.write(text.text)
         cursor.execute(drain_sql.KEEP_BACKFILL if backfill else drain_sql.KEEP)
-        fresh = dict(cursor.fetchall())
+        brought = [Brought(*row) for row in cursor.fetchall()]
         cursor.execute(drain_sql.AWAITED)
-    return fresh
+    return brought
 
 
 def _names_read(
@@ -232,15 +249,16 @@ def _names_read(
     wanted = sorted((workflow_ids[workflow], version) for workflow, version in versions)
     return Names(
         paths=paths,
-        releases=_releases_ensure(wanted, now=now),
+        releases=releases_ensure(wanted, now=now),
         segments=segments,
         rules={pk: SegmentRules(found) for pk, found in rules.items()},
     )
 
 
-def _releases_ensure(
+def releases_ensure(
     wanted: Sequence[tuple[int, str]], *, now: datetime
 ) -> dict[tuple[int, str], int]:
+    """Return releases by (workflow id, version); one nobody registered is added as such."""
     found = _releases_read(wanted)
     missing = [key for key in wanted if key not in found]
     if missing:

@@ -8,8 +8,10 @@ from signals.ingest.side_sql import SIDES, bucket, histogram
 
 _columns: Final = ", ".join(COLUMNS)
 
+# Emptied too, for a caller that does not commit in between.
 STAGING: Final = (
-    "create temp table if not exists run_staging (like public.run) on commit delete rows"
+    "create temp table if not exists run_staging (like public.run) on commit delete rows;"
+    " delete from run_staging"
 )
 COPY: Final = f"copy run_staging ({_columns}) from stdin (null '')"
 
@@ -107,7 +109,23 @@ def _stored(*, backfill: bool) -> str:
 )"""  # noqa: S608  # of our own constants
 
 
-def _keep(fresh: str, *, backfill: bool) -> str:
+# A row for each drain, workflow and path: how many runs came, how many of them were new, and when
+# the newest happened.
+_BROUGHT: Final = """
+select s.drain, s.workflow_id, s.path_id, s.n, coalesce(f.n, 0), s.newest_at
+from (
+    select drain, workflow_id, path_id, count(*) as n, max(occurred_at) as newest_at
+    from run_staging group by drain, workflow_id, path_id
+) as s
+left join (
+    select drain, workflow_id, path_id, count(*) as n
+    from fresh group by drain, workflow_id, path_id
+) as f using (drain, workflow_id, path_id)
+"""
+_COUNTED: Final = "select drain, count(*) from fresh group by drain"
+
+
+def _keep(fresh: str, *, backfill: bool, answer: str) -> str:
     """SQL that appends to the ledgers what the runs of the common table `fresh` add.
 
     What is live arrives when its batch was received; history arrives when it happened, and asks
@@ -147,14 +165,16 @@ with {fresh}, k as (
     from fresh where counts and review_requested and not {str(backfill).lower()}
     on conflict do nothing
 )
-select drain, count(*) from fresh group by drain
+{answer}
 """  # noqa: S608  # of our own constants
 
 
-KEEP: Final = _keep(_STAGED, backfill=False)
-KEEP_BACKFILL: Final = _keep(_STAGED, backfill=True)
+KEEP: Final = _keep(_STAGED, backfill=False, answer=_BROUGHT)
+KEEP_BACKFILL: Final = _keep(_STAGED, backfill=True, answer=_BROUGHT)
 # The same of runs that are stored, for temporary tables of the ledgers' names.
-RECOUNT: Final = tuple(_keep(_stored(backfill=kind), backfill=kind) for kind in (False, True))
+RECOUNT: Final = tuple(
+    _keep(_stored(backfill=kind), backfill=kind, answer=_COUNTED) for kind in (False, True)
+)
 
 # What observations wait for is noted, not looked for: with none waiting this costs one look.
 AWAITED: Final = """

@@ -43,32 +43,32 @@ class MediaTypeUnsupported(DomainError):
     takes: ClassVar[list[str]] = [JSON, NDJSON]
 
 
-def unpacked(body: bytes, content_encoding: str | None) -> bytes:
+def unpacked(body: bytes, content_encoding: str | None, *, limit: int = MAX_UNPACKED) -> bytes:
     """Return the body without its `Content-Encoding`; gzip of several members is one body.
 
     Raises:
         MediaTypeUnsupported: it is packed in another way than gzip.
-        TooLarge: it holds more than 16 MiB unpacked.
+        TooLarge: it holds more than `limit` bytes unpacked.
         Unreadable: the gzip data are broken, cut short, or followed by something else.
     """
     coding = (content_encoding or "identity").strip().lower()
     if coding == "identity":
-        if len(body) > MAX_UNPACKED:
-            raise _too_large()
+        if len(body) > limit:
+            raise _too_large(limit)
         return body
     if coding not in ("gzip", "x-gzip"):
         raise MediaTypeUnsupported(
             f"Content-Encoding {coding!r} is not read here; send gzip, or none."
         )
     members: list[bytes] = []
-    room = MAX_UNPACKED
+    room = limit
     rest = body
     try:
         while True:
             member = zlib.decompressobj(wbits=31)
             data = member.decompress(rest, room + 1)
             if len(data) > room:
-                raise _too_large()
+                raise _too_large(limit)
             if not member.eof:
                 raise Unreadable("The gzip data end too early.")
             members.append(data)
@@ -213,7 +213,5 @@ def _too_many() -> TooLarge:
     return TooLarge(f"A request holds at most {MAX_ITEMS:,} items.", max_items=MAX_ITEMS)
 
 
-def _too_large() -> TooLarge:
-    return TooLarge(
-        f"A request holds at most {MAX_UNPACKED:,} bytes unpacked.", max_bytes=MAX_UNPACKED
-    )
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"A request holds at most {limit:,} bytes unpacked.", max_bytes=limit)

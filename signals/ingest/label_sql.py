@@ -24,9 +24,9 @@ with fresh as (
     from observation_staging as s join ingest_batch as b on b.seq = s.drain
     order by s.workflow_id, s.id_hash, s.drain
     on conflict do nothing
-    returning drain
+    returning drain, workflow_id
 )
-select drain, count(*) from fresh group by drain
+select drain, workflow_id, count(*) from fresh group by drain, workflow_id
 """  # noqa: S608  # of our own constants
 
 # --- Finding the runs ---
@@ -103,6 +103,7 @@ _SAID: Final = (
     "kind",
     "drain",
     "occurred_at",
+    "name",
     "passed",
     "score",
     "verdict",
@@ -110,7 +111,7 @@ _SAID: Final = (
     "failure_category",
     "critical",
 )
-_RAN: Final = (*(name for name in BUCKET_KEY if name != "minute"), "subject")
+_RAN: Final = (*(name for name in BUCKET_KEY if name != "minute"), "subject", "outcome")
 
 # An observation beside its run; it arrived when both had. Where either is history, what they say
 # together is, and arrived when it happened.
@@ -147,6 +148,7 @@ where m.run_at is not null
 
 _negative: Final = ", ".join(str(VALUES[name]) for name in sorted(NEGATIVE))
 _run: Final = "workflow_id, run_hash, run_at"
+_word: Final = f"(array[{', '.join(repr(word) for word in VALUES)}])[value + 1]"
 
 # What an observation adds, of all that a ledger row holds.
 _ADDED: Final = {
@@ -163,12 +165,18 @@ _ADDED: Final = {
     "feedback_positive": "count(*) filter (where 'positive' = any(facts))",
     "feedback_negative": "count(*) filter (where 'negative' = any(facts))",
 }
+# Whether an evaluation is the first of its name that told this of its task.
+_scored: Final = "'score:' || name = any(facts)"
+_judged: Final = "'passed:' || name = any(facts)"
 _measures: Final = (*COUNTS, *SUMS)
 _arrays: Final = tuple(f"{name}_{part}" for name in HISTOGRAMS for part in ("idx", "cnt"))
 
 
 # A fact is counted for the first observation that brings it, unless the run itself did: one
-# task's quality is never counted twice. Reviews are counted one by one.
+# task's quality is never counted twice. Reviews are counted one by one. What is told of one task
+# several times over, such as feedback of two kinds, says what was told `before`: so that the task
+# counts once in any set of them. In the order in which observations were accepted, so that
+# counting again says the same.
 def _count(*, won_before: str = "") -> str:
     return f"""
 with brought as (
@@ -180,7 +188,10 @@ with brought as (
         ('critical', critical and not run_critical),
         ('positive', value = {VALUES["up"]}),
         ('negative', value in ({_negative})),
-        ('failure:' || failure_category, failure_category is distinct from run_category)
+        ('failure:' || failure_category, failure_category is distinct from run_category),
+        ('feedback:' || {_word}, true),
+        ('passed:' || name, passed is not null),
+        ('score:' || name, score is not null)
     ) as f(fact, holds)
     where counts and holds and fact is not null{won_before}
 ), won as (
@@ -188,7 +199,29 @@ with brought as (
     select distinct on ({_run}, fact) {_run}, fact, id_hash from brought
     order by {_run}, fact, drain, occurred_at, id_hash
     on conflict do nothing
-    returning workflow_id, observation, fact
+    returning workflow_id, run_hash, run_occurred_at, observation, fact
+), chained as (
+    select w.workflow_id, w.observation, w.kind, w.word, array(
+        select unnest(w.beside)
+        union all
+        select substr(f.fact, strpos(f.fact, ':') + 1) from task_fact as f
+        where f.workflow_id = w.workflow_id and f.run_hash = w.run_hash
+            and f.run_occurred_at = w.run_occurred_at
+            and split_part(f.fact, ':', 1) = w.kind
+    ) as before
+    from (
+        select *, array_agg(word) over (
+            partition by workflow_id, run_hash, run_occurred_at, kind
+            order by drain, word rows between unbounded preceding and 1 preceding
+        ) as beside
+        from (
+            select won.*, a.drain, split_part(fact, ':', 1) as kind,
+                substr(fact, strpos(fact, ':') + 1) as word
+            from won join attributed as a
+                on a.workflow_id = won.workflow_id and a.id_hash = won.observation
+        ) as v
+        where kind in ('feedback', 'failure')
+    ) as w
 ), told as (
     select a.*, w.facts from attributed as a left join (
         select workflow_id, observation, array_agg(fact) as facts from won group by 1, 2
@@ -199,6 +232,30 @@ with brought as (
     select %(drain)s, arrived_at, backfill, {_key}, failure_category, count(*), {SUBJECTS}
     from told where 'failure:' || failure_category = any(facts)
     group by arrived_at, backfill, {_key}, failure_category
+), said as (
+    insert into word_ledger (
+        drain, arrived_at, backfill, {_key}, kind, word, outcome, before, n
+    )
+    select %(drain)s, arrived_at, backfill, {_key}, c.kind, c.word, outcome, b.before, count(*)
+    from told join chained as c using (workflow_id) cross join lateral (
+        select array(
+            select unnest(c.before)
+            union select run_category where run_category is not null and c.kind = 'failure'
+            order by 1
+        ) as before
+    ) as b
+    where c.observation = id_hash
+    group by arrived_at, backfill, {_key}, c.kind, c.word, outcome, b.before
+), evaluated as (
+    insert into evaluation_ledger (
+        drain, arrived_at, backfill, {_key}, name, n, score_n, score_sum, score_sq, passed_n, passed
+    )
+    select %(drain)s, arrived_at, backfill, {_key}, name, count(*),
+        count(*) filter (where {_scored}), coalesce(sum(score) filter (where {_scored}), 0),
+        coalesce(sum(score * score) filter (where {_scored}), 0),
+        count(*) filter (where {_judged}), count(*) filter (where {_judged} and passed)
+    from told where {_scored} or {_judged}
+    group by arrived_at, backfill, {_key}, name
 )
 insert into arrival_ledger (
     drain, block, arrived_at, backfill, {_key}, {", ".join(_measures)}, {", ".join(_arrays)}

@@ -12,6 +12,7 @@ from signals.ingest.ids import uuid7
 from signals.ingest.models import BatchKind, BatchState, IngestBatch
 from signals.ingest.observations import Observation, observation_line
 from signals.ingest.runs import FARTHEST_AHEAD
+from signals.ingest.sources import Brought
 
 # How long an observation waits for its run.
 WAIT: Final = timedelta(days=8)
@@ -20,8 +21,8 @@ AT_ONCE: Final = 10_000
 LOCK_KEY: Final = 0x6C61626C
 
 
-def observations_keep(batches: Sequence[tuple[int, Sequence[Observation]]]) -> dict[int, int]:
-    """Store what batches (by seq) hold and is not there yet; return how many were new of each.
+def observations_keep(batches: Sequence[tuple[int, Sequence[Observation]]]) -> list[Brought]:
+    """Store what batches (by seq) hold and is not there yet; return what each brought.
 
     They wait, for a moment at least, for `observations_attribute`. Runs in the caller's
     transaction.
@@ -38,7 +39,15 @@ def observations_keep(batches: Sequence[tuple[int, Sequence[Observation]]]) -> d
         with cursor.copy(label_sql.COPY) as copy:
             copy.write("\n".join([*lines, ""]))
         cursor.execute(label_sql.KEEP)
-        return dict(cursor.fetchall())
+        fresh = {(drain, workflow_id): n for drain, workflow_id, n in cursor.fetchall()}
+    came: dict[tuple[int, int], list[datetime]] = {}
+    for seq, batch in batches:
+        for seen in batch:
+            came.setdefault((seq, ids[seen.workflow]), []).append(seen.occurred_at)
+    return [
+        Brought(*key, path_id=0, accepted=len(times), fresh=fresh.get(key, 0), newest_at=max(times))
+        for key, times in came.items()
+    ]
 
 
 def observations_attribute(*, now: datetime) -> int:

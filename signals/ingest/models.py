@@ -1,3 +1,4 @@
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import CheckConstraint, Q
@@ -35,6 +36,8 @@ class IngestBatch(models.Model):
     # History: it arrives when it happened, is drained after what is live, and no guard reads it.
     backfill = models.BooleanField(default=False, db_default=False)
     errors = models.JSONField(default=list)
+    # One for each error: the workflow that its item names, 0 where none is the token's.
+    rejected_in = ArrayField(models.IntegerField(), default=list, db_default=[])
     # A JSON array of the good items, zlib; null once drained.
     body = models.BinaryField(null=True)
     body_bytes = models.IntegerField()
@@ -63,6 +66,10 @@ class IngestBatch(models.Model):
                 fields=["seq"],
                 condition=Q(state="drained", folded_at=None),
             ),
+            models.Index(
+                name="batch_rejected", fields=["received_at"], condition=Q(n_rejected__gt=0)
+            ),
+            models.Index(name="batch_failed", fields=["seq"], condition=Q(state="failed")),
             BrinIndex(name="batch_received", fields=["received_at"], autosummarize=True),
         ]
 
@@ -184,6 +191,12 @@ class Observation(models.Model):
                 condition=Q(state=0),
             ),
             models.Index(name="observation_waiting_drain", fields=["drain"], condition=Q(state=0)),
+            models.Index(name="observation_of_run", fields=["workflow_id", "run_hash"]),
+            models.Index(
+                name="observation_unknown",
+                fields=["workflow_id", "received_at"],
+                condition=Q(state=2),
+            ),
             # For retention: small, and rows lie in about this order.
             BrinIndex(name="observation_received", fields=["received_at"], autosummarize=True),
         ]
@@ -227,3 +240,67 @@ class TaskFact(models.Model):
 
     def __str__(self) -> str:
         return self.fact
+
+
+class Source(models.Model):
+    """What reports to a workflow path, under one token name; `path_id` 0 where it names none."""
+
+    pk = models.CompositePrimaryKey("workflow_id", "path_id", "token_name", "kind", "backfill")
+    workflow_id = models.IntegerField()
+    path_id = models.IntegerField()
+    token_name = models.CharField(max_length=150)
+    kind = models.CharField(max_length=12)
+    backfill = models.BooleanField()
+    first_received_at = models.DateTimeField()
+    last_received_at = models.DateTimeField()
+    # When the newest of what it reported happened.
+    newest_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "source"
+
+    def __str__(self) -> str:
+        return self.token_name
+
+
+class SourceMinute(models.Model):
+    """What a source brought in one minute of arrival; `accepted` counts duplicates too."""
+
+    pk = models.CompositePrimaryKey(
+        "minute", "workflow_id", "path_id", "token_name", "kind", "backfill"
+    )
+    minute = models.DateTimeField()
+    workflow_id = models.IntegerField()
+    path_id = models.IntegerField()
+    token_name = models.CharField(max_length=150)
+    kind = models.CharField(max_length=12)
+    backfill = models.BooleanField()
+    batches = models.IntegerField()
+    accepted = models.BigIntegerField()
+    fresh = models.BigIntegerField()
+
+    class Meta:
+        db_table = "source_minute"
+
+    def __str__(self) -> str:
+        return self.token_name
+
+
+class SourceName(models.Model):
+    """A client, or a segment that nobody knows, as runs of one hour of arrival named it."""
+
+    pk = models.CompositePrimaryKey("hour", "workflow_id", "path_id", "sort", "name")
+    hour = models.DateTimeField()
+    workflow_id = models.IntegerField()
+    path_id = models.IntegerField()
+    sort = models.CharField(max_length=8)
+    name = models.CharField(max_length=200)
+    # Of an unknown segment; a client's are not counted.
+    runs = models.BigIntegerField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "source_name"
+
+    def __str__(self) -> str:
+        return self.name

@@ -92,8 +92,8 @@ def dropped_days() -> dict[date, frozenset[int]]:
 def leftovers_prune(*, guarded: Collection[int], now: datetime) -> int:
     """Delete some of what was kept for runs that are gone; return how many rows went.
 
-    These are the facts counted for them, their observations, the batches that brought them, and
-    the reviews asked for on paths that no guard ever watched.
+    These are the facts counted for them, their observations, the batches that brought them and
+    what is noted of their sources, and the reviews asked for on paths that no guard ever watched.
     """
     dropped = StoredDay.objects.exclude(runs_dropped_at=None).order_by("-runs_dropped_at", "day")
     given: dict[str, Any] = {
@@ -145,6 +145,16 @@ _LEFTOVERS: Final = {
                 and q.asked_at >= d.day::timestamp at time zone 'UTC'
                 and q.asked_at < (d.day + 1)::timestamp at time zone 'UTC'
             limit %(rows)s
+        ))
+    """,
+    "source_minute": """
+        delete from source_minute where ctid = any(array(
+            select ctid from source_minute where minute < %(received)s limit %(rows)s
+        ))
+    """,
+    "source_name": """
+        delete from source_name where ctid = any(array(
+            select ctid from source_name where hour < %(received)s limit %(rows)s
         ))
     """,
     # History's batches stay: a label that comes late asks whether its run was history.

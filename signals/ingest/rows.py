@@ -101,10 +101,12 @@ class Names:
     heads: dict[_HeadKey, str] = field(default_factory=dict)
 
 
-def run_line(run: Run, *, drain: int, names: Names, unknown_segments: dict[str, int]) -> str:
+def run_line(
+    run: Run, *, drain: int, names: Names, unknown_segments: dict[tuple[str, str, str], int]
+) -> str:
     """Return the run's line, for COPY with an empty NULL; so empty text is stored as null.
 
-    A segment name nobody knows is counted in `unknown_segments`.
+    A segment name nobody knows is counted in `unknown_segments`, by workflow, path and name.
     """
     key = (
         run.workflow,
@@ -184,12 +186,13 @@ def _head(run: Run, names: Names) -> str:
     return "\t".join(map(str, codes))
 
 
-def _segment_id(run: Run, names: Names, unknown_segments: dict[str, int]) -> int:
+def _segment_id(run: Run, names: Names, unknown_segments: dict[tuple[str, str, str], int]) -> int:
     assert run.segment is not None
     workflow_id = names.paths[run.workflow, run.path].workflow_id
     segment_id = names.segments.get((workflow_id, run.segment), 0)
     if segment_id == 0:
-        unknown_segments[run.segment] = unknown_segments.get(run.segment, 0) + 1
+        place = (run.workflow, run.path, run.segment)
+        unknown_segments[place] = unknown_segments.get(place, 0) + 1
     return segment_id
 
 

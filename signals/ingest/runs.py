@@ -148,11 +148,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class ItemError:
-    """What is wrong with one item; `pointer` is a JSON pointer into it."""
+    """What is wrong with one item; `pointer` is a JSON pointer into it.
+
+    `workflow_id` is the workflow that it names and its token reaches, 0 where there is none.
+    """
 
     index: int
     pointer: str
     detail: str
+    workflow_id: int = 0
 
     def document(self) -> dict[str, Any]:
         return {"index": self.index, "pointer": self.pointer, "detail": self.detail}

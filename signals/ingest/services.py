@@ -40,6 +40,12 @@ DISCOVERED_PATHS: Final = 200
 # How long a process trusts its last look at the backlog.
 BACKLOG_FRESH_S: Final = 0.5
 
+
+class _OfWorkflow(msgspec.Struct):
+    workflow: str = ""
+
+
+_workflow_decode: Final = msgspec.json.Decoder(_OfWorkflow).decode
 _json_encode: Final = msgspec.json.Encoder().encode
 
 
@@ -91,7 +97,7 @@ def batch_store(
         BacklogFull: more waits to be drained than the setting allows.
         django.db.OperationalError, InterfaceError: it could not be made durable.
     """
-    _backlog_check(now)
+    backlog_check(now=now)
     text = framing.unpacked(body, content_encoding)
     items = framing.items_split(text, content_type)
     bounds = time_bounds(now, any_age=any_age)
@@ -134,7 +140,8 @@ class _Backlog:
 _backlog: Final = _Backlog()
 
 
-def _backlog_check(now: datetime) -> None:
+def backlog_check(*, now: datetime) -> None:
+    """Raise BacklogFull where more waits to be drained than the setting allows."""
     if time.monotonic() - _backlog.read_at >= BACKLOG_FRESH_S:
         _backlog.full = queue_state(now=now).body_bytes >= settings.INGEST_BACKLOG_BYTES
         _backlog.read_at = time.monotonic()
@@ -185,10 +192,23 @@ def _items_check(
                     "one was counted.",
                 )
         except ItemRefused as refused:
-            errors.append(ItemError(index, refused.pointer, refused.detail))
+            errors.append(_item_error(index, refused, item, principal=principal))
         else:
             good.append(item)
     return good, errors
+
+
+def _item_error(
+    index: int, refused: ItemRefused, item: bytes, *, principal: Principal
+) -> ItemError:
+    """Return what is wrong with an item, and whose concern that is."""
+    try:
+        workflow_id = places().workflows.get(_workflow_decode(item).workflow, 0)
+    except msgspec.DecodeError:
+        workflow_id = 0
+    if not principal.reaches(workflow_id):
+        workflow_id = 0
+    return ItemError(index, refused.pointer, refused.detail, workflow_id)
 
 
 def _observations_check(
@@ -208,7 +228,7 @@ def _observations_check(
             if slug not in workflows or not principal.reaches(workflows[slug]):
                 raise _unknown_workflow(slug)
         except ItemRefused as refused:
-            errors.append(ItemError(index, refused.pointer, refused.detail))
+            errors.append(_item_error(index, refused, item, principal=principal))
         else:
             good.append(item)
     return good, errors
@@ -263,11 +283,11 @@ def _batch_insert(
             """
             with stored as (
                 insert into ingest_batch (
-                    id, kind, received_at, token_name, n_accepted, n_rejected, errors, body,
-                    body_bytes, backfill, state, attempts, error, drained_at, folded_at, duplicates,
-                    unknown_segments
+                    id, kind, received_at, token_name, n_accepted, n_rejected, errors, rejected_in,
+                    body, body_bytes, backfill, state, attempts, error, drained_at, folded_at,
+                    duplicates, unknown_segments
                 ) values (
-                    %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, '', %s, %s, %s, '{}'
+                    %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, '', %s, %s, %s, '{}'
                 )
                 returning seq
             )
@@ -281,6 +301,7 @@ def _batch_insert(
                 n_accepted,
                 len(errors),
                 _json_encode([error.document() for error in errors]).decode(),
+                [error.workflow_id for error in errors],
                 packed,
                 0 if packed is None else len(packed),
                 backfill,

@@ -117,6 +117,17 @@ SIDES: Final = (
         adds={"n": "count(*)", "subjects": SUBJECTS},
     ),
     Side(
+        table="word_ledger",
+        columns={
+            "kind": "'failure'",
+            "word": "failure_category",
+            "outcome": "outcome",
+            "before": "'{}'::text[]",
+        },
+        where="failure_category is not null",
+        adds={"n": "count(*)"},
+    ),
+    Side(
         table="route_ledger",
         columns={"route": "route"},
         where="route is not null",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from signals.buckets.measures import HISTOGRAM_SCALE, Measures
+from signals.buckets.measures import HISTOGRAM_SCALE, NOTHING, Measures, Part
 from signals.catalogue import Signal
 from signals.stats.intervals import (
     Interval,
@@ -13,6 +13,7 @@ from signals.stats.intervals import (
     difference_interval,
     histogram_quantile,
     mean_interval,
+    ordered_quantile,
     rate_interval,
 )
 
@@ -49,8 +50,10 @@ def estimate(
         span_s: seconds they cover, for signals that are per hour.
         slow_ms: the path's slow limit, for the rate of slow tasks; None gives None.
     """
-    n: int = getattr(measures, signal.n_of)
-    total: float = getattr(measures, signal.total_of) if signal.total_of else 0.0
+    n, part = reported(signal, measures), part_of(signal, measures)
+    total = part.total + sum(
+        getattr(measures, name) for name in (signal.total_of, *signal.also) if name
+    )
     if n == 0:
         # A rare event that is told of later is one, without a task beside it.
         told = signal.source == "count" and total > 0
@@ -75,6 +78,13 @@ def estimate(
         case "per_task":
             counted = count_interval(total)
             return _with(total / n, Interval(counted.low / n, counted.high / n), n)
+        case "above_share":
+            assert signal.above is not None
+            over = part.above(signal.above)
+            return _with(over / n, rate_interval(over, n), n)
+        case "quantile" if signal.feed is not None:
+            exact = ordered_quantile(part.ordered(), part.least, part.largest, signal.q)
+            return None if exact is None else _with(*exact, n)
         case "quantile":
             found = histogram_quantile(
                 measures.latency.zero,
@@ -94,8 +104,26 @@ def estimate(
             return None
 
 
+def reported(signal: Signal, measures: Measures) -> int:
+    """Return how many tasks reported a signal; none did where its feed alone was silent."""
+    n: int = getattr(measures, signal.n_of) if signal.n_of else 0
+    if signal.feed is None or (signal.feed.kind != "measure" and signal.n_of):
+        return n
+    told = part_of(signal, measures).n
+    return n if signal.n_of and told else told
+
+
+def part_of(signal: Signal, measures: Measures) -> Part:
+    """Return what the feed of a team's own signal adds, nothing for any other signal."""
+    if signal.feed is None:
+        return NOTHING
+    return measures.parts.get(signal.feed.key, NOTHING)
+
+
 def _squares(signal: Signal, measures: Measures, *, n: int, total: float) -> float | None:
     """Return the sum of squares, None where it is not kept or was not yet when they arrived."""
+    if signal.feed is not None:
+        return part_of(signal, measures).squares
     if not signal.squares_of:
         return None
     squares: float = getattr(measures, signal.squares_of)
@@ -109,7 +137,16 @@ def repeats(categories: Mapping[str, int], *, n: int) -> Estimate | None:
 
 
 def largest(signal: Signal, measures: Measures) -> Estimate | None:
-    """Return the greatest single run's value, for a hard cap; a total where runs have none."""
+    """Return the greatest single run's value, for a hard cap; None where runs have none.
+
+    Of a team's own measure the least one counts where higher is better.
+    """
+    if signal.own:
+        part = part_of(signal, measures)
+        if signal.feed is None or signal.feed.kind != "measure" or part.n == 0:
+            return None
+        value = part.least if signal.better == "higher" else part.largest
+        return Estimate(value, value, value, part.n)
     if signal.unit == "ms" and signal.source == "quantile":
         value = measures.latency_max
     elif signal.unit == "usd" and signal.source == "mean":

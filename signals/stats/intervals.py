@@ -5,7 +5,7 @@ raises more false alarms than 5 %: the always-valid ranges that stay right at ev
 with the decisions issue and take their place. Too little data is None, never a narrow range.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, exp, inf, lgamma, log, pi, sqrt, tan
@@ -183,6 +183,39 @@ def histogram_quantile(
     return value, Interval(
         min(low if low is not None else 0.0, value), inf if high is None else max(high, value)
     )
+
+
+def ordered_quantile(
+    buckets: Sequence[tuple[float, float, int]], least: float, largest: float, q: float
+) -> tuple[float, Interval] | None:
+    """Return the q-quantile and its range from buckets of values of either sign.
+
+    As `histogram_quantile`, but values may lie below 0, so nothing bounds them from below.
+
+    Args:
+        buckets: (low, high, count) of each, in ascending order, a half-open range on either side.
+        least: the least value.
+        largest: the greatest.
+        q: in (0, 1).
+    """
+    n = sum(count for _, _, count in buckets)
+    if n == 0:
+        return None
+    low_rank, high_rank = quantile_ranks(n, q)
+    middle_rank = min(n, max(1, ceil(q * n)))
+    low, middle, high = -inf, largest, inf
+    seen = 0
+    for below, above, count in buckets:
+        before, seen = seen, seen + count
+        if before < low_rank <= seen:
+            low = max(below, least)
+        if before < middle_rank <= seen:
+            # The value whose relative error over the bucket is least.
+            middle = 2.0 * below * above / (below + above) if below + above else 0.0
+            middle = min(max(middle, least), largest)
+        if before < high_rank <= seen:
+            high = min(above, largest)
+    return middle, Interval(min(low, middle), max(high, middle))
 
 
 @lru_cache(maxsize=4096)

@@ -44,12 +44,28 @@
     var body = document.querySelector('[data-chart-table="' + chart.key + '"]');
     if (!body || body.contains(document.activeElement) || !chart.rows.length) { return; }
     var rows = document.createDocumentFragment();
-    chart.rows.forEach(function (cells) {
+    chart.rows.forEach(function (cells, at) {
       var row = document.createElement('tr');
-      cells.forEach(function (text) { row.insertCell().textContent = text; });
+      cells.forEach(function (text, place) {
+        var cell = row.insertCell(), href = chart.links[at][place];
+        if (!href) { cell.textContent = text; return; }
+        var link = document.createElement('a');
+        link.href = href;
+        link.textContent = text;
+        link.setAttribute('aria-label', text + ' at ' + cells[0] + ': the runs behind it');
+        cell.appendChild(link);
+      });
       rows.appendChild(row);
     });
     body.replaceChildren(rows);
+  }
+
+  // A point leads to the runs behind it, as its row in the table does.
+  function drill(el) {
+    el.on('plotly_click', function (event) {
+      var hit = event.points.find(function (point) { return point.customdata && point.customdata[3]; });
+      if (hit) { location.assign(hit.customdata[3]); }
+    });
   }
 
   function draw() {
@@ -63,6 +79,7 @@
       var figure = theme(structuredClone(chart.figure));
       figure.layout.height = el.clientHeight || figure.layout.height;
       window.Plotly.react(el, figure.data, figure.layout, { displayModeBar: false, responsive: true, showTips: false });
+      if (!('drawn' in el.dataset)) { drill(el); }
       el.dataset.drawn = '';
     });
   }

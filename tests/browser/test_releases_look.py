@@ -16,7 +16,16 @@ from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.releases import release_register
 from rollout_console.rollouts.states import RolloutState
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, MODES
-from tests.browser.test_pages_look import JUDGED, LOOKS, RULES, SIZES, TOO_WIDE, log_in, shot
+from tests.browser.test_pages_look import (
+    JUDGED,
+    LOOKS,
+    RULES,
+    SIZES,
+    TOO_WIDE,
+    charts_drawn,
+    log_in,
+    shot,
+)
 from tests.factories import principal, rollout_at
 from tests.ledger import bucket
 from tests.live import Console, console
@@ -141,6 +150,10 @@ def test_pages_of_releases_are_accessible_and_fit(
             width, height = SIZES[size]
             page.set_viewport_size({"width": width, "height": height})
             page.emulate_media(color_scheme=theme)
+            if name == "changed":
+                # Loaded at this width, as a phone does; a chart follows a turn a moment later.
+                page.goto(console.url + url)
+                charts_drawn(page)
             shot(page, f"{name}-{size}-{theme}")
             if (wide := page.evaluate(TOO_WIDE)) > 0:
                 faults[f"{name} {size} {theme}"] = f"{wide} px too wide"

@@ -118,7 +118,7 @@ def held(table: str, fold: Fold, length_s: int) -> dict[tuple[Any, ...], tuple[A
         for values in cursor.fetchall():
             row = dict(zip(names, values, strict=True))
             row["minute"] = event_time.floor(row["minute"], length_s)
-            into = found.setdefault(tuple(row[name] for name in fold.key), {})
+            into = found.setdefault(tuple(_hashed(row[name]) for name in fold.key), {})
             for name in (*fold.counts, *fold.sums):
                 into[name] = into.get(name, 0) + row[name]
             for names_of, pick in ((fold.minima, min), (fold.maxima, max)):
@@ -132,6 +132,10 @@ def held(table: str, fold: Fold, length_s: int) -> dict[tuple[Any, ...], tuple[A
             for name in fold.sets:
                 into[name] = into.get(name, frozenset()) | frozenset(row[name])
     return {key: _rounded(fold, row) for key, row in found.items()}
+
+
+def _hashed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _rounded(fold: Fold, row: dict[str, Any]) -> tuple[Any, ...]:

@@ -88,6 +88,14 @@ FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, st
             {"decision": "reject", "reason": "no", "digest": "0" * 64},
         )
     ],
+    "setup": [({}, (Verb.PLAN_EDIT,), {"workflow": "first-one", "path": "draft"})],
+    "setup_path": [
+        (
+            {"workflow": "support-reply", "path": "draft"},
+            (Verb.TOKENS_MANAGE,),
+            {"name": "first-reporter"},
+        )
+    ],
     "release_new": [
         (
             {"slug": "support-reply"},
@@ -110,6 +118,7 @@ ARGUMENTS: Final = {
     "request_id": 1,
     "workflow": "support-reply",
     "step": "paths",
+    "run_id": "r-1",
     "version": "2026.11.2",
 }
 

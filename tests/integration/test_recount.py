@@ -175,4 +175,4 @@ def test_a_span_is_whole_hours_and_batches_that_went_are_told(held: dict[str, An
     with pytest.raises(CommandError, match="batches that are not kept any more"):
         said("ledger", "rebuild", "--from-runs", "--since", f"{timezone.now():%Y-%m-%d}")
     assert sorted(ArrivalLedger.objects.values_list("pk", "n_ok")) == rows
-    assert len(FOLDS) == 5
+    assert len(FOLDS) == 7

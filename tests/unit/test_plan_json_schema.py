@@ -143,7 +143,7 @@ def test_what_the_schema_refuses_the_reader_refuses(way: tuple[Any, ...], value:
         (("rollout", "criteria", 0, "compare"), "hard_cap"),
         (("rollout", "criteria", 0, "limit"), ...),
         (("rollout", "criteria", 2, "limit"), 0.5),
-        (("rollout", "triggers", 0, "signal"), "quality"),
+        (("rollout", "triggers", 0, "signal"), "No such"),
         (("rollout", "triggers", 0, "response", "action"), "narrow"),
         (("rollout", "triggers", 1, "window_s"), 0),
     ],

@@ -181,7 +181,7 @@ def test_words_are_those_of_the_models() -> None:
             "rollout/triggers/0/signal",
             "quality_passrate",
             "/rollout/triggers/0/signal",
-            "did you mean “quality_pass_rate”?",
+            "did you mean “quality_pass_rate”",
         ),
         (
             "rollout/triggers/0/response",

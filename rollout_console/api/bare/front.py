@@ -46,12 +46,16 @@ def fail(error_id: str, request: Request) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A handler and how its refusals and failures are put. `pattern` may end in `{name}`."""
+    """A handler and how its refusals and failures are put. `pattern` may end in `{name}`.
+
+    `behind` are the methods that Django answers at the same address.
+    """
 
     method: str
     pattern: str
     handler: Handler
     limited: bool = False
+    behind: frozenset[str] = frozenset()
     refuse: Callable[[DomainError, Request], Response] = refuse
     fail: Callable[[str, Request], Response] = fail
 
@@ -101,6 +105,8 @@ class Front:
         request = Request(environ, params)
         route = methods.get(request.method)
         if route is None:
+            if request.method in _behind(methods):
+                return self._behind(environ, start_response)
             return send(_wrong_method(methods), start_response)
         began = time.perf_counter()
         response = self._answer(route, request)
@@ -143,8 +149,12 @@ def _handled(route: Route, request: Request) -> Response:
         connections_check()
 
 
+def _behind(methods: dict[str, Route]) -> set[str]:
+    return {method for route in methods.values() for method in route.behind}
+
+
 def _wrong_method(methods: dict[str, Route]) -> Response:
-    allowed = ", ".join(sorted(methods))
+    allowed = ", ".join(sorted({*methods, *_behind(methods)}))
     body = problem(
         code="method-not-allowed",
         title="Not this method",

@@ -12,9 +12,8 @@ from rollout_console.web.selectors.rollouts import AlertRow, alert_row
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import VERDICTS, Shown, duration_text
 from signals.alerts.models import Alert, AlertState
-from signals.catalogue import signal_of
 from signals.format import limit_text, range_text, value_text
-from signals.guards.evidence import limit_of
+from signals.guards.evidence import limit_of, signal_of_guard
 from signals.guards.models import Verdict
 
 LIST_MAX: Final = 100
@@ -61,7 +60,7 @@ class AlertView:
 
 def alert_list(*, principal: Principal, state: str, now: datetime) -> list[ListedAlert]:
     """Return readable alerts, the open ones first, then by age; `state` is "open" or "all"."""
-    alerts = Alert.objects.select_related("guard__path", "owner", "workflow")
+    alerts = Alert.objects.select_related("guard__path", "guard__definition", "owner", "workflow")
     ids = readable_ids(principal)
     if ids is not None:
         alerts = alerts.filter(workflow__in=ids)
@@ -72,7 +71,7 @@ def alert_list(*, principal: Principal, state: str, now: datetime) -> list[Liste
             row=alert_row(alert, now=now),
             rollout=alert.rollout,
             workflow=alert.workflow.name,
-            title=signal_of(alert.guard.signal).title,
+            title=signal_of_guard(alert.guard).title,
         )
         for alert in alerts.order_by("-pk")[:LIST_MAX]
     ]
@@ -85,7 +84,12 @@ def alert_view(*, alert_id: int, principal: Principal, now: datetime) -> AlertVi
         NotFound: there is none, or its workflow is not theirs to read.
     """
     alerts = Alert.objects.select_related(
-        "guard__path", "guard__verdict", "owner", "workflow__owner", "workflow__deputy"
+        "guard__path",
+        "guard__definition",
+        "guard__verdict",
+        "owner",
+        "workflow__owner",
+        "workflow__deputy",
     )
     ids = readable_ids(principal)
     if ids is not None:
@@ -96,7 +100,7 @@ def alert_view(*, alert_id: int, principal: Principal, now: datetime) -> AlertVi
     rollout = Rollout.objects.select_related("candidate", "stable", "workflow").get(
         slug=alert.rollout
     )
-    signal = signal_of(alert.guard.signal)
+    signal = signal_of_guard(alert.guard)
     verdict: Verdict | None = getattr(alert.guard, "verdict", None)
     response: dict[str, Any] = alert.guard.response or {}
     action = str(response.get("action", ""))

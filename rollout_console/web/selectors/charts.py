@@ -5,15 +5,26 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from django.urls import reverse
+
 from rollout_console.catalog.models import WorkflowPath
 from rollout_console.rollouts.models import Mark, Rollout, StageSegment
-from rollout_console.web.figures import ChartMark, Series, TableRow, figure, table_rows
+from rollout_console.web.figures import ChartMark, Drill, Series, TableRow, figure, table_rows
 from signals.alerts.models import Alert
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
 from signals.buckets.many import Asked, many_series
-from signals.buckets.selectors import Point, rounded_step, signal_series
-from signals.catalogue import signal_of
+from signals.buckets.selectors import (
+    Point,
+    reads_arrivals,
+    rounded_step,
+    served_from,
+    signal_series,
+)
+from signals.catalogue import STATES, Signal
 from signals.guards.models import Guard
+from signals.ingest.drill import MODE_OF_REACH
+from signals.ingest.worst import WORST
+from signals.own.selectors import signals_in
 
 # The charts that every path has; signals that a guard watches join them.
 BASE_SIGNALS: Final = ("quality_pass_rate", "latency_p95_ms", "cost_per_task_usd")
@@ -63,6 +74,7 @@ class ChartPlan:
     path_name: str
     signal: str
     title: str
+    of: Signal
     limit: float | None
     slow_ms: float | None
 
@@ -85,19 +97,22 @@ def chart_plans(
     guards = list(
         Guard.objects.filter(rollout=rollout.slug, retired_at=None)
         .exclude(limit=None)
-        .values_list("path_id", "signal", "kind", "limit", "compare")
+        .values_list("path_id", "signal", "kind", "limit", "compare", "definition")
     )
+    # A rollout's pages show what it was judged by, though its team defines that otherwise now.
+    known_here = signals_in(rollout.workflow_id, judged_by={pk for *_, pk in guards if pk})
+    own = [slug for slug, signal in known_here.items() if signal.own]
     plans = []
     for each in paths:
         watched = [signal for path_id, signal, *_ in guards if path_id == each.pk]
-        chosen = signals or [*BASE_SIGNALS, *watched]
+        chosen = signals or [*BASE_SIGNALS, *watched, *own]
         for slug in list(dict.fromkeys(chosen))[:CHARTS_MAX]:
-            known = signal_of(slug)
-            if not known.collected or known.source == "age":
+            known = known_here.get(slug)
+            if known is None or not known.collected or known.source == "age":
                 continue
             limits = [
                 (compare == "hard_cap", kind != "trigger", limit)
-                for path_id, signal, kind, limit, compare in guards
+                for path_id, signal, kind, limit, compare, _ in guards
                 if path_id == each.pk and signal == slug
             ]
             limit = min(limits)[2] if limits else each.limits.get(slug)
@@ -110,6 +125,7 @@ def chart_plans(
                     path_name=each.name,
                     signal=slug,
                     title=known.title,
+                    of=known,
                     limit=float(limit) if limit is not None else None,
                     slow_ms=float(slow) if slow is not None else None,
                 )
@@ -128,10 +144,10 @@ def charts(
         return []
     end = now
     start = _start(rollout, window, now)
-    segment_ids = list(
+    segments = dict(
         StageSegment.objects.filter(stage__rollout=rollout, stage__position=rollout.stage)
         .order_by("position")
-        .values_list("segment_id", flat=True)
+        .values_list("segment_id", "segment__slug")
     )
     marks = [
         ChartMark(at=at, kind=kind, text=text)
@@ -146,12 +162,12 @@ def charts(
     )
     reading: dict[str, Any] = {
         "workflow_id": rollout.workflow_id,
-        "segment_ids": segment_ids,
+        "segment_ids": list(segments),
         "start": start,
         "end": end,
         "step_s": window.step_s,
     }
-    asked = [Asked(plan.path_id, plan.signal, plan.slow_ms) for plan in plans]
+    asked = [Asked(plan.path_id, plan.of, plan.slow_ms) for plan in plans]
     ended = rollout.ended_at if rollout.live_at else None
     if ended:
         stable_lines: dict[Asked, list[Point]] = {}
@@ -172,9 +188,10 @@ def charts(
     found = []
     for plan, line in zip(plans, asked, strict=True):
         candidate, stable = candidate_lines[line], stable_lines.get(line, [])
-        signal = signal_of(plan.signal)
+        signal = plan.of
+        step_s = rounded_step(start=start, end=end, step_s=window.step_s, by_event=signal.by_event)
         series = Series(
-            signal=signal,
+            signal=plan.of,
             candidate=candidate,
             stable=stable,
             limit=plan.limit,
@@ -182,14 +199,22 @@ def charts(
                 *marks,
                 *(
                     ChartMark(at=at, kind="action", text=f"tripped {at:%H:%M:%S}")
-                    for path_id, signal, at in trips
-                    if path_id == plan.path_id and signal == plan.signal
+                    for path_id, slug, at in trips
+                    if path_id == plan.path_id and slug == plan.signal
                 ),
             ],
             start=start,
             end=end,
-            step_s=rounded_step(
-                start=start, end=end, step_s=window.step_s, by_event=signal.by_event
+            step_s=step_s,
+            drill=_drill(
+                rollout,
+                plan,
+                signal,
+                segments=list(segments.values()),
+                arrivals=reads_arrivals(signal=signal, start=start, end=end),
+                step_s=step_s,
+                end=end,
+                ended=ended,
             ),
         )
         found.append(
@@ -204,6 +229,42 @@ def charts(
             )
         )
     return found
+
+
+def _drill(
+    rollout: Rollout,
+    plan: ChartPlan,
+    signal: Signal,
+    *,
+    segments: list[str],
+    arrivals: bool,
+    step_s: int,
+    end: datetime,
+    ended: datetime | None,
+) -> Drill | None:
+    """Return the way from a chart's points to their runs: what the points were counted from."""
+    if signal.source in STATES or plan.signal not in WORST:
+        # What waits at a moment is of no step's runs.
+        return None
+    asked: dict[str, str | list[str]] = {
+        "workflow": rollout.workflow.slug,
+        "path": plan.path,
+        "segment": segments,
+        "order": "worst",
+        "signal": plan.signal,
+    }
+    if arrivals:
+        asked["clock"] = "arrival"
+    mode = MODE_OF_REACH.get(signal.reach, "")
+    moded = {**asked, "mode": mode} if mode else asked
+    return Drill(
+        page=reverse("web:runs"),
+        asked={**moded, "arm": "candidate"},
+        stable={**(asked if ended else moded), "arm": "stable"},
+        step_s=step_s,
+        end=end,
+        served_from=served_from(ended, step_s) if ended else None,
+    )
 
 
 def _start(rollout: Rollout, window: Window, now: datetime) -> datetime:

@@ -1,7 +1,7 @@
 """Widening: what may be asked for, what waits for whom, and one request whole."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -35,7 +35,7 @@ from rollout_console.web.words import (
 from rollout_console.web.words import (
     STATES as ROLLOUT_STATES,
 )
-from signals.catalogue import signal_of
+from signals.catalogue import SIGNALS, signal_of
 from signals.format import MISSING, limit_text, range_text, value_text
 from signals.guards.selectors import verdict_rows
 
@@ -348,7 +348,14 @@ def _slots(row: RequestRow, *, yours: bool) -> list[Slot]:
 
 
 def _evidence(frozen: Mapping[str, Any], says_now: Mapping[str, Any]) -> EvidenceRow:
-    signal = signal_of(frozen["signal"])
+    # Frozen with the request: what a team's own signal is called and counted in may change.
+    known = signal_of(frozen["signal"])
+    signal = replace(
+        known,
+        unit=frozen["unit"],
+        better=frozen.get("better", known.better),
+        own=frozen["signal"] not in SIGNALS,
+    )
     current = says_now.get(frozen["guard"])
     word = frozen["verdict"] if current is None else current.verdict
     value = frozen["value"] if current is None else current.value

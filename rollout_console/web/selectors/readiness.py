@@ -17,9 +17,8 @@ from rollout_console.rollouts.selectors import Lesson, lesson_before
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import READINESS, STATES, Shown, share_text
-from signals.catalogue import signal_of
 from signals.format import limit_text
-from signals.guards.evidence import limit_of
+from signals.guards.evidence import limit_of, signal_of_guard
 
 BEFORE_LIVE: Final = (RolloutState.DRAFT, RolloutState.READY)
 WAITING_MAX: Final = 100
@@ -149,9 +148,9 @@ def readiness_view(rollout: Rollout, *, principal: Principal, now: datetime) -> 
 def _paces(rollout: Rollout, *, now: datetime) -> list[PaceRow]:
     return [
         PaceRow(
-            title=signal_of(guard.signal).title,
+            title=signal_of_guard(guard).title,
             path=guard.path.name,
-            limit=limit_text(signal_of(guard.signal), limit_of(guard)),
+            limit=limit_text(signal_of_guard(guard), limit_of(guard)),
             sentence=pace.sentence,
             never=not pace.per_hour,
         )

@@ -29,8 +29,6 @@ from rollout_console.web.words import ALERTS, SIGNALS, STATES, Shown, share_text
 from signals.alerts.models import Alert, AlertState
 from signals.alerts.selectors import alert_now
 from signals.buckets.selectors import Traffic, traffic
-from signals.catalogue import signal_of
-from signals.format import range_text
 from signals.guards.selectors import SignalCell, signal_cells
 
 # Rollouts that ended longer ago than this are left to the list of all rollouts.
@@ -365,7 +363,7 @@ def alert_rows(slugs: Iterable[str], *, now: datetime) -> dict[str, list[AlertRo
     alerts = (
         Alert.objects.filter(rollout__in=slugs)
         .exclude(state=AlertState.RESOLVED)
-        .select_related("guard__path", "owner")
+        .select_related("guard__path", "guard__definition", "owner")
     )
     for alert in alerts.order_by("-pk"):
         found[alert.rollout].append(alert_row(alert, now=now))
@@ -435,7 +433,7 @@ def cell_row(cell: SignalCell, *, several_paths: bool) -> CellRow:
         state=cell.state,
         shown=SIGNALS[cell.state],
         value=cell.value_text,
-        range=range_text(signal_of(cell.signal), cell.low, cell.high),
+        range=cell.range_text,
         limit=cell.limit_text,
         n=cell.n,
         window_s=cell.window_s,

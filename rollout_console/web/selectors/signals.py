@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from django.urls import reverse
+
 from approvals.authority.principals import Principal
 from rollout_console.catalog.models import Release, Segment, Workflow, WorkflowPath
 from rollout_console.containment.policy import MODE_NAMES
 from rollout_console.core.errors import NotFound
 from rollout_console.rollouts.models import Mark
-from rollout_console.web.figures import ChartMark
+from rollout_console.web.figures import ChartMark, Drill
+from rollout_console.web.selectors.runs import runs_href
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.split_figures import LINES_MAX, Line, split_figure
 from signals.buckets.keys import ARMS, INPUT_CONDITIONS, MODES, RISKS, SUBJECTS_MAX
@@ -18,9 +21,12 @@ from signals.buckets.measures import Measures, total
 from signals.buckets.selectors import Point
 from signals.buckets.splits import FailureTotal, Split, failure_totals, split_measures
 from signals.buckets.splits import splits_of as splits_of_signal
-from signals.catalogue import SIGNALS, Signal, shown_at
+from signals.catalogue import Signal, shown_at
 from signals.format import MISSING, range_text, value_text
 from signals.guards.selectors import limit_drawn
+from signals.ingest.drill import CODES, MODE_OF_REACH, NONE
+from signals.ingest.worst import WORST
+from signals.own.selectors import signals_in
 from signals.stats.estimate import Estimate, estimate
 
 
@@ -49,7 +55,7 @@ _NOT_SAID: Final = "not said"
 
 @dataclass(frozen=True, slots=True)
 class SplitRow:
-    """One value of the split over the whole span."""
+    """One value of the split over the whole span; `href` leads to its runs."""
 
     name: str
     value: str
@@ -58,15 +64,21 @@ class SplitRow:
     share: float
     newest_at: datetime
     drawn: bool
+    href: str
 
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """One step as text: a cell for each line drawn."""
+    """One step as text: a cell for each line drawn, and where it leads: to its runs."""
 
     at: datetime
     until: datetime
     cells: list[str]
+    hrefs: list[str]
+
+    @property
+    def linked(self) -> list[tuple[str, str]]:
+        return list(zip(self.cells, self.hrefs, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +109,10 @@ class SignalView:
 
 @dataclass(frozen=True, slots=True)
 class FailureRow:
-    """A failure category on a path; `by_release` has the newest release first."""
+    """A failure category on a path; `by_release` has the newest release first.
+
+    `href` leads to the runs that were reported with it.
+    """
 
     category: str
     n: int
@@ -107,6 +122,7 @@ class FailureRow:
     first_release: str
     first_is_candidate: bool
     newest_at: datetime
+    href: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +140,10 @@ class FailuresView:
     read_at: datetime
 
 
-def splittable() -> list[Signal]:
-    """Return the signals that can be parted, in the order of charts."""
+def splittable(workflow: Workflow) -> list[Signal]:
+    """Return a workflow's signals that can be parted, in the order of charts, its own last."""
     return sorted(
-        (signal for signal in SIGNALS.values() if splits_of_signal(signal)),
+        (signal for signal in signals_in(workflow.pk).values() if splits_of_signal(signal)),
         key=lambda signal: shown_at(signal.slug),
     )
 
@@ -164,11 +180,11 @@ def signal_view(
         NotFound: there is no such workflow to read, or it has no path yet.
     """
     workflow = workflow_get(slug, principal)
-    paths = list(workflow.paths.order_by("slug"))
+    paths = list(workflow.paths.select_related("workflow").order_by("slug"))
     if not paths:
         raise NotFound(f"{workflow.name} has no path yet, so no signal either.")
     path = next((each for each in paths if each.slug == asked.get("path")), paths[0])
-    signals = splittable()
+    signals = splittable(workflow)
     known = {signal.slug: signal for signal in signals}
     signal = known.get(asked.get("signal", ""), known[FIRST_SIGNAL])
     splits = splits_of_signal(signal)
@@ -189,6 +205,7 @@ def signal_view(
     slow = path.limits.get("slow_path_ms")
     slow_ms = float(slow) if slow is not None else None
     names = _names(split, workflow)
+    words = _asked(split, workflow)
     whole: list[tuple[str, Estimate, datetime, Line]] = []
     for value, steps in parted.items():
         name = str(value) if split.column is None else names.get(int(value), _NOT_SAID)
@@ -197,7 +214,15 @@ def signal_view(
         )
         if seen is not None:
             points = _points(signal, steps, step_s=span.step_s, slow_ms=slow_ms)
-            whole.append((name, seen, steps[-1][0], Line(name, points)))
+            drill = _drill(
+                signal,
+                path,
+                split,
+                str(value) if split.column is None else words.get(int(value), ""),
+                step_s=span.step_s,
+                end=end,
+            )
+            whole.append((name, seen, steps[-1][0], Line(name, points, drill)))
     whole.sort(key=lambda each: (-each[1].n, each[0]))
     n = sum(seen.n for _, seen, _, _ in whole)
     lines = [line for *_, line in whole[:LINES_MAX]]
@@ -220,8 +245,9 @@ def signal_view(
                 share=seen.n / n if n else 0.0,
                 newest_at=newest_at,
                 drawn=place < LINES_MAX,
+                href=line.drill.href(start, until=end) if line.drill else "",
             )
-            for place, (name, seen, newest_at, _) in enumerate(whole)
+            for place, (name, seen, newest_at, line) in enumerate(whole)
         ],
         lines=[line.name for line in lines],
         steps=_steps(signal, lines, span),
@@ -264,7 +290,20 @@ def failures_view(slug: str, *, span: str, principal: Principal, now: datetime) 
             FailurePath(
                 slug=path.slug,
                 name=path.name,
-                rows=[_failure(each, path, versions) for each in found.get(path.pk, [])],
+                rows=[
+                    _failure(
+                        each,
+                        path,
+                        versions,
+                        href=runs_href(
+                            workflow=workflow.slug,
+                            path=path.slug,
+                            failure_category=each.category,
+                            from_=(now - timedelta(seconds=chosen.span_s)).isoformat(),
+                        ),
+                    )
+                    for each in found.get(path.pk, [])
+                ],
             )
             for path in paths
         ],
@@ -272,7 +311,9 @@ def failures_view(slug: str, *, span: str, principal: Principal, now: datetime) 
     )
 
 
-def _failure(found: FailureTotal, path: WorkflowPath, versions: Mapping[int, str]) -> FailureRow:
+def _failure(
+    found: FailureTotal, path: WorkflowPath, versions: Mapping[int, str], *, href: str
+) -> FailureRow:
     least = "at least " if found.subjects_cut else ""
     return FailureRow(
         category=found.category,
@@ -286,6 +327,7 @@ def _failure(found: FailureTotal, path: WorkflowPath, versions: Mapping[int, str
         first_release=versions.get(found.first_release_id, "no release"),
         first_is_candidate=found.first_release_id == path.candidate_id,
         newest_at=found.newest_at,
+        href=href,
     )
 
 
@@ -306,6 +348,40 @@ def _names(split: Split, workflow: Workflow) -> dict[int, str]:
             return {code: name for name, code in INPUT_CONDITIONS.items()}
         case _:
             return {code: name for name, code in RISKS.items()}
+
+
+def _asked(split: Split, workflow: Workflow) -> dict[int, str]:
+    """Return by what value of its filter the drill-down knows the codes of a split."""
+    match split.slug:
+        case "segment":
+            return {
+                0: NONE,
+                **dict(Segment.objects.filter(workflow=workflow).values_list("pk", "slug")),
+            }
+        case "release":
+            versions = Release.objects.filter(workflow=workflow).values_list("pk", "version")
+            return {0: NONE, **dict(versions)}
+        case "mode":
+            return {code: name for name, code in MODES.items()}
+        case _:
+            return {code: name for name, code in CODES.get(split.slug, {}).items()}
+
+
+def _drill(
+    signal: Signal, path: WorkflowPath, split: Split, value: str, *, step_s: int, end: datetime
+) -> Drill | None:
+    if not value or signal.slug not in WORST:
+        return None
+    asked = {
+        "workflow": path.workflow.slug,
+        "path": path.slug,
+        "order": "worst",
+        "signal": signal.slug,
+        split.slug: value,
+    }
+    if split.slug != "mode" and (mode := MODE_OF_REACH.get(signal.reach)):
+        asked["mode"] = mode
+    return Drill(page=reverse("web:runs"), asked=asked, step_s=step_s, end=end)
 
 
 def _points(
@@ -335,6 +411,10 @@ def _steps(signal: Signal, lines: list[Line], span: Span) -> list[StepRow]:
                 if at in points
                 else MISSING
                 for points in by_line
+            ],
+            hrefs=[
+                line.drill.href(at) if line.drill and at in points else ""
+                for line, points in zip(lines, by_line, strict=True)
             ],
         )
         for at in moments

@@ -11,12 +11,14 @@ from rollout_console.core.errors import NotFound
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import IN_FORCE, RolloutState
 from rollout_console.web.selectors.economics import RouteRow, limit_said, route_rows
+from rollout_console.web.selectors.runs import runs_href
 from rollout_console.web.selectors.shell import readable_ids, readable_workflows
 from rollout_console.web.words import STATES, Shown
 from signals.buckets.measures import Measures
 from signals.buckets.selectors import ReleaseTotal, release_totals, traffic
 from signals.catalogue import signal_of
 from signals.format import MISSING, measured_text, range_text, value_text
+from signals.ingest.drill import NONE, SPAN_MAX
 from signals.points.selectors import point_names
 from signals.pulls.selectors import pull_rows
 from signals.stats.estimate import estimate
@@ -46,17 +48,24 @@ class WorkflowRow:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number as text: its value, 95 % range and how many tasks it stands on."""
+    """A number as text: its value, 95 % range and how many tasks it stands on.
+
+    `href` leads to the runs behind it, the worst first.
+    """
 
     name: str
     value: str
     range: str
     n: int
+    href: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRow:
-    """A release on a path: counts and sums are exact, quantiles within 1.1 % of a value."""
+    """A release on a path: counts and sums are exact, quantiles within 1.1 % of a value.
+
+    The hrefs lead to the runs behind the counts, of the newest 31 days.
+    """
 
     release: str
     role: str
@@ -70,6 +79,9 @@ class ReleaseRow:
     figures: list[Figure]
     first_at: datetime
     last_at: datetime
+    href: str
+    errors_href: str
+    escalated_href: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +178,7 @@ def workflow_view(slug: str, *, span: str, principal: Principal, now: datetime) 
         NotFound: there is none, or it is not theirs to read.
     """
     workflow = workflow_get(slug, principal)
-    paths = list(workflow.paths.order_by("slug"))
+    paths = list(workflow.paths.select_related("workflow").order_by("slug"))
     length = SPANS[span][1]
     since, until = _NEVER if length is None else now - length, now + timedelta(minutes=6)
     ids = [path.pk for path in paths]
@@ -244,7 +256,7 @@ def _table(
         name=path.name,
         sensitive=path.sensitivity == "sensitive",
         rows=[
-            _row(versions.get(pk, "no release"), roles.get(pk, "") if pk else "", here[pk])
+            _row(path, versions.get(pk, ""), roles.get(pk, "") if pk else "", here[pk])
             for pk in order
         ],
         slow_limit=limit_said(path.limits.get("slow_path_ms")),
@@ -252,11 +264,19 @@ def _table(
     )
 
 
-def _row(release: str, role: str, found: ReleaseTotal) -> ReleaseRow:
+def _row(path: WorkflowPath, release: str, role: str, found: ReleaseTotal) -> ReleaseRow:
     measures = found.measures
+    until = found.last_at + timedelta(minutes=1)
+    behind = {
+        "workflow": path.workflow.slug,
+        "path": path.slug,
+        "release": release or NONE,
+        "from_": max(found.first_at, until - SPAN_MAX).isoformat(),
+        "to": until.isoformat(),
+    }
     span_s = max(60.0, (found.last_at - found.first_at).total_seconds())
     return ReleaseRow(
-        release=release,
+        release=release or "no release",
         role=role,
         n=measures.n,
         errors=measures.n_error,
@@ -265,9 +285,15 @@ def _row(release: str, role: str, found: ReleaseTotal) -> ReleaseRow:
         output_tokens=_sum(measures.output_tokens_sum, measures.output_tokens_n),
         cost=f"${measures.cost_sum:,.2f}" if measures.cost_n else MISSING,
         cost_n=measures.cost_n,
-        figures=[_figure(slug, measures, span_s) for slug in SHOWN],
+        figures=[
+            _figure(slug, measures, span_s, runs_href(**behind, order="worst", signal=slug))
+            for slug in SHOWN
+        ],
         first_at=found.first_at,
         last_at=found.last_at,
+        href=runs_href(**behind),
+        errors_href=runs_href(**behind, outcome="error"),
+        escalated_href=runs_href(**behind, outcome="escalated"),
     )
 
 
@@ -275,7 +301,7 @@ def _sum(value: float, n: int) -> str:
     return f"{value:,.0f}" if n else MISSING
 
 
-def _figure(slug: str, measures: Measures, span_s: float) -> Figure:
+def _figure(slug: str, measures: Measures, span_s: float, href: str) -> Figure:
     signal = signal_of(slug)
     seen = estimate(signal, measures, span_s=span_s)
     if seen is None:
@@ -285,4 +311,5 @@ def _figure(slug: str, measures: Measures, span_s: float) -> Figure:
         value=value_text(signal, seen.value),
         range=range_text(signal, seen.low, seen.high),
         n=seen.n,
+        href=href,
     )

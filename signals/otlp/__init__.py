@@ -1,0 +1,1 @@
+"""OpenTelemetry's own protocol: spans become runs, evaluation events observations."""

@@ -1,0 +1,1 @@
+"""Signals that teams define themselves: their definitions, version by version."""
