@@ -17,6 +17,7 @@ from signals.buckets.services import buckets_fold, stale_fold
 from signals.guards.retention import storage_keep
 from signals.ingest.drain import batches_drain
 from signals.ingest.labels import observations_attribute
+from signals.ingest.selectors import queue_state
 from signals.otlp.judged import evaluations_send
 from signals.otlp.retention import otlp_prune
 from signals.otlp.sweep import traces_assemble
@@ -25,6 +26,10 @@ log = structlog.get_logger()
 
 WORKER: Final = "worker"
 KEEPER: Final = "keeper"
+
+# A steady stream of reports must not keep guards and clocks waiting: they look in between.
+DRAIN_TURN_S: Final = 1.0
+TURNS: Final = 8
 
 Step = Callable[..., int]
 
@@ -40,14 +45,18 @@ def work_once(*, name: str, periodic: bool) -> int:
         # Ahead of the drain, which then takes what they hand on in the same round.
         _step(traces_assemble)
         _step(evaluations_send)
-    drained = _step(batches_drain)
+    drained = _turn()
     if drained == 0 and not periodic:
         return 0
-    _step(observations_attribute)
-    _step(guards_watch)
-    _step(clocks_run)
-    _step(alerts_half_time)
-    _step(buckets_fold)
+    _watch()
+    for _ in range(TURNS - 1):
+        if not queue_state(now=timezone.now()).pending or (more := _turn()) == 0:
+            break
+        drained += more
+        _watch()
+        if periodic:
+            # A long round is no missing one.
+            heartbeat_record(name=name, now=timezone.now())
     if periodic:
         _step(signals_watch)
         _step(stale_fold)
@@ -59,15 +68,30 @@ def work_once(*, name: str, periodic: bool) -> int:
     return drained
 
 
+def _turn() -> int:
+    return _step(batches_drain, for_s=DRAIN_TURN_S)
+
+
+def _watch() -> None:
+    for step in (
+        observations_attribute,
+        guards_watch,
+        clocks_run,
+        alerts_half_time,
+        buckets_fold,
+    ):
+        _step(step)
+
+
 def later_steps() -> list[Step]:
     """Return the steps of apps above containment, which it may not import: settings name them."""
     return [import_string(name) for name in settings.WATCH_STEPS]
 
 
-def _step(step: Step) -> int:
+def _step(step: Step, **given: float) -> int:
     now: datetime = timezone.now()
     try:
-        return step(now=now)
+        return step(now=now, **given)
     except Exception:
         # The outer edge of a background round: logged, and tried again in a second.
         log.exception("work.step_failed", step=step.__name__)

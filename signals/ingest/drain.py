@@ -1,5 +1,6 @@
 """Drain accepted batches into rows and ledger entries, each exactly once."""
 
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -40,20 +41,26 @@ class _Picked:
     received_at: datetime
 
 
-def batches_drain(*, now: datetime) -> int:
-    """Turn every waiting batch into runs and ledger entries; return how many were drained.
+def batches_drain(*, now: datetime, for_s: float | None = None) -> int:
+    """Turn waiting batches into runs and ledger entries; return how many were drained.
 
     Observations are kept until `observations_attribute` counts them with their runs.
 
     Safe to run many at once: each claims batches with a row lock, and a run that two batches
     carry is kept by whichever commits first. A batch that fails is tried again later, and set
     aside with its error after some attempts, so that the queue moves on.
+
+    Args:
+        for_s: begin with no further batch after so many seconds; None goes on until none waits.
     """
+    until = None if for_s is None else time.monotonic() + for_s
     drained = 0
     ahead = ReadAhead()
     with short_turns():
         while (some := _next_drain(ahead, backfill=False, now=now)) is not None:
             drained += some
+            if until is not None and time.monotonic() >= until:
+                break
     # Of history one group a round: neither reports nor guards wait behind it.
     return drained + backfill_drain(now=now)
 

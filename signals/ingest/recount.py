@@ -29,6 +29,8 @@ from signals.ingest.retention import run_days
 # The drain's own statements count, into temporary tables that stand before the real ones.
 _LEDGERS: Final = tuple(fold.ledger for fold in FOLDS)
 _SHADOWED: Final = (*_LEDGERS, "requested_review", "task_fact")
+# What became of actions stands beside, and comes of neither runs nor labels: kept as it is.
+_ACTIONS: Final = "(actions_n > 0 or actions_undone > 0)"
 
 
 class ArrivalUnknown(DomainError):
@@ -122,6 +124,13 @@ def _hour_recount(kept: HourKept) -> Difference | None:
             cursor.execute(label_sql.ATTRIBUTED)
             cursor.execute(label_sql.ATTRIBUTE)
             cursor.execute(label_sql.RECOUNT, given)
+        columns = ", ".join(_columns("arrival_ledger"))
+        cursor.execute(
+            f"insert into pg_temp.arrival_ledger ({columns}) select {columns}"  # noqa: S608
+            " from public.arrival_ledger where minute >= %(since)s and minute < %(until)s"
+            f" and path_id <> all(%(without)s::int[]) and {_ACTIONS}",
+            kept.given,
+        )
     where = "l.path_id <> all(%(without)s::int[])"
     for fold in FOLDS:
         counted = fold_sql.table_parts(fold, f"pg_temp.{fold.ledger}", where=where)

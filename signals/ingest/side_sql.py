@@ -160,7 +160,7 @@ SIDES: Final = (
         },
         histograms={"": "m.value", "negative_": "(-m.value)"},
         # What is next to nothing is nothing: its square would be no number any more.
-        source="fresh cross join lateral"
+        source="fresh cross join lateral"  # noqa: S608  # of our own constants
         f" (select key, case when abs(value::float8) < {SMALLEST} then 0 else value::float8 end"
         " as value from jsonb_each_text(measures)) as m",
     ),

@@ -3,6 +3,7 @@
 import json
 import random
 import threading
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.utils import timezone
 
 from approvals.authority.matrix import Scope
 from rollout_console.catalog.models import Release
+from rollout_console.containment import work
 from rollout_console.rollouts.states import RolloutState
 from signals.buckets.services import buckets_fold
 from signals.ingest.drain import batches_drain
@@ -106,3 +108,24 @@ def test_a_drill_counts_nowhere_and_a_new_release_is_shown_as_such() -> None:
     assert Run.objects.count() == 2
     assert totals("arrival_ledger")[0] == 1
     assert Release.objects.get(version="surprise").registered is False
+
+
+@pytest.mark.django_db
+def test_guards_look_between_the_turns_of_a_long_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    rollout_at(RolloutState.LIVE)
+    caches_forget()
+    # One batch a turn, as if each took a second.
+    monkeypatch.setattr("signals.ingest.drain.GROUP_RUNS", 1)
+    monkeypatch.setattr(work, "DRAIN_TURN_S", 0.0)
+    left: list[int] = []
+
+    def look(*, now: datetime) -> int:
+        left.append(IngestBatch.objects.filter(state=BatchState.PENDING).count())
+        return 0
+
+    monkeypatch.setattr(work, "guards_watch", look)
+    for _ in range(4):
+        store([run_item()])
+
+    assert work.work_once(name=work.WORKER, periodic=False) == 4
+    assert left == [3, 2, 1, 0]

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, connections
+from django.db import connection, connections, transaction
+from django.db.models import F, Sum
 from django.utils import timezone
 
 from rollout_console.rollouts.states import RolloutState
 from signals.buckets.folds import FOLDS
 from signals.buckets.models import ArrivalLedger, HourBucket, MeasureLedger, MinuteBucket
+from signals.ingest.action_results import ActionKey, action_result_count
 from signals.ingest.models import BatchKind, IngestBatch
 from signals.ingest.services import caches_forget
 from tests.factories import rollout_at
@@ -156,6 +158,33 @@ def test_a_rebuild_loses_nothing_that_comes_meanwhile(held: dict[str, Any]) -> N
     assert said("folds", "rebuild")[1]["equal"] is True
     every_fold()
     assert sum(MinuteBucket.objects.values_list("n", flat=True)) == 150 + 10 + 200
+
+
+def test_what_became_of_actions_is_kept(held: dict[str, Any]) -> None:
+    now = timezone.now()
+    row = ArrivalLedger.objects.filter(backfill=False).latest("pk")
+    key = ActionKey(
+        workflow_id=row.workflow_id,
+        path_id=row.path_id,
+        segment_id=row.segment_id,
+        release_id=row.release_id,
+        arm=row.arm,
+        mode=row.mode,
+        requested_at=row.minute,
+    )
+    with transaction.atomic():
+        action_result_count(key=key, ended=True, done=True, undone=False, now=now)
+        action_result_count(key=key, ended=False, done=False, undone=True, now=now)
+    settle()
+
+    assert said("ledger", "verify", "--from-runs")[0]["equal"]
+    ArrivalLedger.objects.filter(pk=row.pk).update(n=F("n") + 1)
+    said("ledger", "rebuild", "--from-runs")
+
+    assert said("ledger", "verify", "--from-runs")[0]["equal"]
+    kept = MinuteBucket.objects.aggregate(n=Sum("actions_n"), undone=Sum("actions_undone"))
+    assert kept == {"n": 1, "undone": 1}
+    assert said("folds", "verify")[0]["equal"]
 
 
 def test_a_span_is_whole_hours_and_batches_that_went_are_told(held: dict[str, Any]) -> None:
