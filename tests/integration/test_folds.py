@@ -230,7 +230,7 @@ def test_any_order_doubling_splitting_and_interleaving_gives_the_same_folds(seed
 # Where a worker dies: with its work done and not committed.
 _DIE_AFTER = {
     "drain": ("signals.ingest.drain", "_runs_keep"),
-    "attribution": ("signals.ingest.labels", "_drain_number"),
+    "attribution": ("signals.ingest.labels", "drain_open"),
     "fold": ("signals.buckets.services", "batches_add"),
     "refold": ("signals.buckets.services", "buckets_refold"),
 }

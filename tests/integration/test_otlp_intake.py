@@ -367,7 +367,7 @@ def test_a_call_that_two_instrumentations_report_counts_once_and_is_told(send: S
     assert (run.input_tokens, run.output_tokens, run.steps) == (100, 10, 1)
     (row,) = duplicates_read(workflows=["support"], since=began.date())
     assert (row.counted_scope, row.other_scope, row.calls) == ("openinference", "app", 1)
-    assert "'app'" in row.hint
+    assert "“app”" in row.hint
 
 
 def test_an_evaluation_is_joined_by_its_span_or_by_the_response(send: Sender) -> None:

@@ -376,8 +376,12 @@ def shown(client: Client, workflow: str) -> dict[tuple[str, str], dict[str, str]
     for part in page.split('data-path="')[1:]:
         path = part[: part.index('"')]
         for row in part.split('data-release="')[1:]:
-            cells = dict(re.findall(r'data-l="([^"]+)"[^>]*>([^<]*)', row[: row.index("</tr>")]))
-            found[path, row[: row.index('"')]] = cells
+            cells = re.findall(
+                r'data-l="([^"]+)"[^>]*>(.*?)(?:<br|</td>)', row[: row.index("</tr>")]
+            )
+            found[path, row[: row.index('"')]] = {
+                name: re.sub(r"<[^>]+>", "", cell) for name, cell in cells
+            }
     return found
 
 

@@ -18,7 +18,7 @@ def test_a_map_holds_every_way_once(found: list[float], escalated: float) -> Non
         fallbacks=[Branch(f"mode {i}", "", share, share / 2) for i, share in enumerate(found)],
         escalation=("owner", "3 tasks"),
     )
-    escalates = escalated > 0 or any(found)
+    escalates = escalated > 0 or any(share / 2 for share in found)
     assert len(drawn.boxes) == 2 + len(found) + escalates
     widths = [link.width for link in drawn.links if link.kind == "d"]
     assert widths == [round(max(1.0, 16 * share), 1) for share in found]
