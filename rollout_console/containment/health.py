@@ -12,7 +12,7 @@ from signals.alerts.health import health_alerts
 from signals.catalogue import signal_of
 from signals.guards.models import Guard
 from signals.health.rules import reads_quality
-from signals.health.services import Split, Watched, health_look
+from signals.health.services import Split, Watched, health_look, subjects_prune
 
 # Silence and a wrong share show in tens of seconds, so a process need not look each round.
 LOOK_EVERY_S: Final = 5.0
@@ -65,7 +65,10 @@ def signals_check(*, now: datetime) -> int:
         splits=_splits(rollouts, on_paths),
         now=now,
     )
-    return 0 if looked is None else health_alerts(now=now)
+    if looked is None:
+        return 0
+    subjects_prune(now=now)
+    return health_alerts(now=now)
 
 
 def _splits(rollouts: dict[int, Rollout], on_paths: list[RolloutPath]) -> list[Split]:

@@ -28,7 +28,7 @@ WORKER: Final = "worker"
 KEEPER: Final = "keeper"
 
 # A steady stream of reports must not keep guards and clocks waiting: they look in between.
-DRAIN_TURN_S: Final = 1.0
+TURN_S: Final = 1.0
 TURNS: Final = 8
 
 Step = Callable[..., int]
@@ -43,7 +43,7 @@ def work_once(*, name: str, periodic: bool) -> int:
     """
     if periodic:
         # Ahead of the drain, which then takes what they hand on in the same round.
-        _step(traces_assemble)
+        _step(traces_assemble, for_s=TURN_S)
         _step(evaluations_send)
     drained = _turn()
     if drained == 0 and not periodic:
@@ -69,7 +69,7 @@ def work_once(*, name: str, periodic: bool) -> int:
 
 
 def _turn() -> int:
-    return _step(batches_drain, for_s=DRAIN_TURN_S)
+    return _step(batches_drain, for_s=TURN_S)
 
 
 def _watch() -> None:

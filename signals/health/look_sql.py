@@ -121,3 +121,11 @@ update assignment_epoch as e set
 from tasks as t left join people as p on p.epoch_id = t.epoch_id
 where e.id = t.epoch_id
 """  # noqa: S608  # of our own constants
+
+# No report of an epoch that is so long over comes any more, so nobody is counted again.
+FORGET: Final = """
+delete from assignment_subject where ctid = any(array(
+    select s.ctid from assignment_epoch as e join assignment_subject as s on s.epoch_id = e.id
+    where e.ended_at < %s limit %s
+))
+"""

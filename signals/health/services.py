@@ -30,6 +30,9 @@ REPORTS_AT_ONCE: Final = 100_000
 # How far around a task another one with its id is looked for, and how many tasks that may read.
 REUSE_SPAN_S: Final = 600.0
 REUSE_READS: Final = 200_000
+# How long after an epoch it is still known who was seen in it; charts read them.
+SUBJECTS_KEPT: Final = timedelta(days=31)
+SUBJECTS_AT_ONCE: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,13 @@ def health_look(
     findings = _drained_take(names)
     findings += _states(watched, now=now)
     return _problems_keep(findings, watched={path.path_id: path for path in watched}, now=now)
+
+
+def subjects_prune(*, now: datetime) -> int:
+    """Forget some of the people of epochs that are long over; return how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(look_sql.FORGET, [now - SUBJECTS_KEPT, SUBJECTS_AT_ONCE])
+        return int(cursor.rowcount)
 
 
 def problem_set_aside(*, problem_id: int, now: datetime) -> None:

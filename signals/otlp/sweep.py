@@ -1,9 +1,11 @@
 """Look at traces that are quiet: make runs of them, once each, and send what evaluations say."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any, Final
 
 import msgspec
@@ -41,16 +43,20 @@ class _Look:
     late: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
-def traces_assemble(*, now: datetime) -> int:
-    """Make runs of every trace that is due; return how many traces were looked at.
+def traces_assemble(*, now: datetime, for_s: float | None = None) -> int:
+    """Make runs of traces that are due; return how many traces were looked at.
 
     Safe to run many at once: each claims traces with a row lock, and a run is noted in the
     transaction that hands it on. A trace that fails is tried again later, and set aside with its
     error after some attempts.
+
+    Args:
+        for_s: begin with no further group after so many seconds; None goes on until none is due.
     """
+    until = inf if for_s is None else time.monotonic() + for_s
     looked = 0
     limit = GROUP
-    while True:
+    while looked == 0 or time.monotonic() < until:
         claimed: list[str] = []
         try:
             with transaction.atomic():
@@ -73,6 +79,7 @@ def traces_assemble(*, now: datetime) -> int:
                 raise
             _set_aside(claimed[0], error=error, now=now)
         looked += len(claimed)
+    return looked
 
 
 def _claim(limit: int, *, now: datetime) -> list[str]:

@@ -116,7 +116,7 @@ def test_guards_look_between_the_turns_of_a_long_queue(monkeypatch: pytest.Monke
     caches_forget()
     # One batch a turn, as if each took a second.
     monkeypatch.setattr("signals.ingest.drain.GROUP_RUNS", 1)
-    monkeypatch.setattr(work, "DRAIN_TURN_S", 0.0)
+    monkeypatch.setattr(work, "TURN_S", 0.0)
     left: list[int] = []
 
     def look(*, now: datetime) -> int:

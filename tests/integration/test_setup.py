@@ -5,9 +5,11 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 
@@ -21,7 +23,9 @@ from rollout_console.rollouts.models import PlanVersion
 from signals.buckets.services import buckets_fold
 from signals.ingest.drain import batches_drain
 from signals.ingest.models import Run
+from signals.ingest.rows import OUTCOMES
 from signals.ingest.services import caches_forget
+from signals.otlp.sweep import traces_assemble
 from tests.factories import person
 from tests.live import Console, console
 from tests.matrix import logged_in
@@ -189,6 +193,48 @@ def test_a_snippet_runs_as_it_is_and_its_event_shows(
     assert (
         newcomer.get(ADDRESS, headers={**etag, "If-None-Match": after["ETag"]}).status_code == 304
     )
+
+
+# What any program does that is instrumented already: the snippet before it is all that is ours.
+_INSTRUMENTED = """
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+with provider.get_tracer("app").start_as_current_span("chat gpt-4o") as span:
+    span.set_attribute("gen_ai.operation.name", "chat")
+    span.set_attribute("gen_ai.request.model", "gpt-4o")
+    span.set_attribute("gen_ai.usage.input_tokens", 1200)
+provider.shutdown()
+"""
+
+
+def test_the_telemetry_snippet_is_all_that_an_instrumented_program_needs(
+    console: Console, newcomer: Client, tmp_path: Path
+) -> None:
+    page = begun(newcomer, console.url.removeprefix("http://"))
+    (tmp_path / "app.py").write_text(_INSTRUMENTED)
+    script = f"{snippet_of(page, 'opentelemetry')}\nexec {sys.executable} {tmp_path / 'app.py'}"
+
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    later = timezone.now() + timedelta(seconds=settings.OTLP_SETTLE_MAX_S)
+    traces_assemble(now=later)
+    batches_drain(now=later)
+    buckets_fold(now=later)
+    run = Run.objects.get()
+    assert (run.input_tokens, run.outcome) == (1200, OUTCOMES["ok"])
+    text = newcomer.get(ADDRESS, headers={"X-Live": "1"}).content.decode()
+    assert f'data-event="{run.run_id}"' in text
+    # From its page the run leads on to the span that it is made of.
+    spans = newcomer.get(f"/runs/parcel-help/{run.run_id}/", {"at": run.occurred_at.isoformat()})
+    assert "chat gpt-4o" in spans.content.decode()
+    assert "gen_ai.usage.input_tokens" in spans.content.decode()
+    assert "1 run from traces" in newcomer.get("/sources/").content.decode()
 
 
 def test_what_was_refused_shows_with_its_reason(console: Console, newcomer: Client) -> None:

@@ -22,6 +22,7 @@ from signals.alerts.services import StillTripped, alert_resolve, guards_watch
 from signals.guards.selectors import VerdictRow, verdict_rows
 from signals.guards.services import guards_evaluate
 from signals.health.models import AssignmentEpoch, AssignmentSubject, Feed, Problem
+from signals.health.services import subjects_prune
 from signals.ingest.models import IngestBatch
 from signals.stats.assignment import assignment
 from tests.factories import contain, principal, rollout_at, token
@@ -367,3 +368,16 @@ def test_two_workers_never_count_a_person_twice() -> None:
     assert (epoch.n_candidate, epoch.n_stable, epoch.n_tasks) == (200, 200, 400)
     assert AssignmentSubject.objects.count() == 400
     assert not IngestBatch.objects.filter(health_due=True, state="drained").exists()
+
+
+def test_people_of_a_share_long_gone_are_forgotten() -> None:
+    live()
+    Reports().runs(*crowd(40, on_candidate=20))
+    look()
+    assert AssignmentSubject.objects.count() == 40
+    now = timezone.now()
+    AssignmentEpoch.objects.update(ended_at=now - timedelta(days=30))
+    assert subjects_prune(now=now) == 0
+    assert subjects_prune(now=now + timedelta(days=2)) == 40
+    # How many they were stays.
+    assert AssignmentEpoch.objects.get().n_candidate == 20
