@@ -188,6 +188,7 @@ def write_the_plan(page: Page, stack: Stack) -> None:
     next_step(page, "Segments")
     for number, segment in enumerate(SEGMENTS, start=1):
         write(add(page, "Segment", number), segment)
+    next_step(page, "Own signals")
     next_step(page, "Releases and changes")
     release = add(page, "Release", 1)
     write(release, {"Version": "2026.11.2"})

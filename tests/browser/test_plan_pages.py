@@ -131,7 +131,7 @@ def test_it_is_written_and_applied_without_scripts(
         row.get_by_label("Limit", exact=True).fill("0.1")
         # Return saves and goes on, wherever it is pressed.
         row.get_by_label("Limit", exact=True).press("Enter")
-        expect(plain.get_by_role("heading", level=2)).to_contain_text(["8. Action routes"])
+        expect(plain.get_by_role("heading", level=2)).to_contain_text(["9. Action routes"])
         plain.get_by_role("button", name="Next: Review and apply").click()
         plain.get_by_role("button", name="Apply the plan").click()
         expect(plain.get_by_text("Applied: plan")).to_be_visible()
