@@ -23,8 +23,6 @@ EXACT_WEIGHT: Final = 0.3
 MOST_FOLLOWED: Final = 12.0
 # How far a path's level may be from its usual one when a rollout begins, log odds.
 FIRST_SPREAD: Final = 0.15
-# The past shows few days; their spread is taken so much wider.
-FEW_DAYS: Final = 1.25
 
 
 def view_weights(strata: int) -> Floats:
