@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 
 from django.db import connection
 
-from rollout_console.catalog.models import WorkflowPath
 from signals.buckets.beside import step_failures
 from signals.buckets.event_time import event_rows, floor, least_step
 from signals.buckets.fed import newest_parts, span_parts, step_parts
@@ -447,9 +446,6 @@ def _release_ends(
 
 def traffic(*, workflow_ids: Iterable[int], now: datetime) -> dict[int, Traffic]:
     """Return each path's live traffic by path id; a path without any has zeros."""
-    path_ids = list(
-        WorkflowPath.objects.filter(workflow_id__in=list(workflow_ids)).values_list("pk", flat=True)
-    )
     since = now - timedelta(seconds=TRAFFIC_WINDOW_S)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -458,10 +454,11 @@ def traffic(*, workflow_ids: Iterable[int], now: datetime) -> dict[int, Traffic]
             " min(l.arrived_at), max(l.arrived_at),"
             " exists (select 1 from arrival_ledger e"
             " where e.path_id = p.id and not e.backfill and e.arrived_at < %s)"
-            " from unnest(%s::int[]) as p(id) left join arrival_ledger l"
+            " from catalog_workflowpath as p left join arrival_ledger l"
             " on l.path_id = p.id and not l.backfill"
-            " and l.arrived_at >= %s and l.arrived_at <= %s group by p.id",
-            [ARM_CANDIDATE, since, path_ids, since, now],
+            " and l.arrived_at >= %s and l.arrived_at <= %s"
+            " where p.workflow_id = any(%s) group by p.id",
+            [ARM_CANDIDATE, since, since, now, list(workflow_ids)],
         )
         rows = cursor.fetchall()
     found = {}
