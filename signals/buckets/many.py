@@ -11,13 +11,16 @@ from signals.buckets.measures import Measures
 from signals.buckets.scopes import MODES_OF_REACH
 from signals.buckets.selectors import (
     Point,
+    Served,
+    between,
     histograms_read,
     is_live,
     rounded_step,
+    served_around,
     signal_series,
     sums_read,
 )
-from signals.catalogue import Signal, Source, signal_of
+from signals.catalogue import Reach, Signal, Source, signal_of
 from signals.stats.estimate import estimate
 
 # What is made of a bucket's measures alone, without a look at anything beside them.
@@ -52,6 +55,7 @@ def many_series(
     start: datetime,
     end: datetime,
     step_s: int,
+    served_until: datetime | None = None,
 ) -> dict[Asked, list[Point]]:
     """Return what `signal_series` returns for each of `asked`; the arguments are the same."""
     (lines,) = arm_series(
@@ -62,6 +66,7 @@ def many_series(
         start=start,
         end=end,
         step_s=step_s,
+        served_until=served_until,
     )
     return lines
 
@@ -75,15 +80,17 @@ def arm_series(
     start: datetime,
     end: datetime,
     step_s: int,
+    served_until: datetime | None = None,
 ) -> list[dict[Asked, list[Point]]]:
     """Return `many_series` of each of `sides`, which are arms that have none in common.
 
-    What reads the same rows is read together: two queries for all paths and sides, most often.
+    With `served_until` there is one side. What reads the same rows is read together: two queries
+    for all paths and sides, most often.
     """
     span: dict[str, Any] = {"start": start, "end": end, "step_s": step_s}
     whose: dict[str, Any] = {"segment_ids": segment_ids, "workflow_id": workflow_id}
     found: list[dict[Asked, list[Point]]] = [{} for _ in sides]
-    groups: dict[tuple[str, bool], list[tuple[Asked, Signal]]] = {}
+    groups: dict[tuple[Reach, bool], list[tuple[Asked, Signal]]] = {}
     for line in dict.fromkeys(asked):
         signal = line.signal if isinstance(line.signal, Signal) else signal_of(line.signal)
         if signal.source in _PLAIN and signal.feed is None:
@@ -95,25 +102,32 @@ def arm_series(
                     path_id=line.path_id,
                     slow_ms=line.slow_ms,
                     arms=arms,
+                    served_until=served_until,
                     **span,
                     **whose,
                 )
     for (reach, by_event), lines in groups.items():
         length_s = rounded_step(**span, by_event=by_event)
-        steps = _measures(
-            path_ids={line.path_id for line, _ in lines},
-            drawn={line.path_id for line, signal in lines if signal.reads_histogram},
-            fields=frozenset().union(*(signal.fields for _, signal in lines)),
-            reach=reach,
-            sides=sides,
-            live=is_live(start, end, by_event=by_event),
-            **{**span, "step_s": length_s},
-            **whose,
-        )
-        for place, lines_of in enumerate(found):
-            for line, signal in lines:
-                read = steps.get((line.path_id, place), [])
-                lines_of[line] = list(_points(signal, line, read, step_s=length_s))
+        parts = [Served([], reach)]
+        if served_until is not None and served_until < end:
+            parts = served_around(served_until, reach=reach, step_s=length_s)
+        for part in parts:
+            steps = _measures(
+                path_ids={line.path_id for line, _ in lines},
+                drawn={line.path_id for line, signal in lines if signal.reads_histogram},
+                fields=frozenset().union(*(signal.fields for _, signal in lines)),
+                reach=part.reach,
+                sides=[part.arms] if part.arms else sides,
+                live=is_live(start, end, by_event=by_event),
+                **{**span, "step_s": length_s},
+                **whose,
+            )
+            for place, lines_of in enumerate(found):
+                for line, signal in lines:
+                    read = steps.get((line.path_id, place), [])
+                    shown = between(read, start=part.since, end=part.until)
+                    points = _points(signal, line, shown, step_s=length_s)
+                    lines_of.setdefault(line, []).extend(points)
     return found
 
 

@@ -280,6 +280,24 @@ def served_from(served_until: datetime, step_s: int) -> datetime:
     return floor(served_until, step_s) + timedelta(seconds=step_s)
 
 
+class Served(NamedTuple):
+    """Whose tasks a line shows, of which reach, in steps that begin in [since, until)."""
+
+    arms: Sequence[int]
+    reach: Reach
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def served_around(served_until: datetime, *, reach: Reach, step_s: int) -> list[Served]:
+    """Return what a line shows before and after its rollout ended."""
+    cut = served_from(served_until, step_s)
+    return [
+        Served([ARM_CANDIDATE], reach, until=cut),
+        Served([ARM_STABLE], "arm", since=cut),
+    ]
+
+
 def reads_arrivals(*, signal: Signal, start: datetime, end: datetime) -> bool:
     """Whether a chart of this span counts tasks when they arrived, not when they happened."""
     return is_live(start, end, by_event=signal.by_event)
@@ -347,11 +365,9 @@ def signal_series(
         "end": end,
         "step_s": step_s,
     }
-    served: list[tuple[Sequence[int], Reach, datetime | None, datetime | None]]
-    served = [(arms, known.reach, None, None)]
+    served = [Served(arms, known.reach)]
     if served_until is not None and served_until < end:
-        cut = served_from(served_until, step_s)
-        served = [([ARM_CANDIDATE], known.reach, None, cut), ([ARM_STABLE], "arm", cut, None)]
+        served = served_around(served_until, reach=known.reach, step_s=step_s)
     points = []
     for served_arms, reach, since, until in served:
         steps = series_measures(
@@ -369,7 +385,7 @@ def signal_series(
         if known.source == "repeats":
             live = is_live(start, end, by_event=known.by_event)
             failures = step_failures(arms=served_arms, live=live, **reading)
-        for moment, measures in _between(steps, start=since, end=until):
+        for moment, measures in between(steps, start=since, end=until):
             found = estimate(known, measures, span_s=step_s, slow_ms=slow_ms)
             if known.source == "repeats":
                 found = repeats(failures.get(moment, Counter()), n=measures.n)
@@ -504,7 +520,7 @@ def segment_tasks(
     return found
 
 
-def _between(
+def between(
     steps: list[tuple[datetime, Measures]],
     *,
     start: datetime | None = None,

@@ -24,7 +24,7 @@ from signals.buckets import event_time
 from signals.buckets.beside import step_failures
 from signals.buckets.folds import FOLDS, MINUTE_S, Fold
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, ARM_UNKNOWN
-from signals.buckets.many import Asked, many_series
+from signals.buckets.many import Asked, arm_series, many_series
 from signals.buckets.measures import Measures
 from signals.buckets.models import HourBucket, MinuteBucket, StaleBucket
 from signals.buckets.selectors import release_totals, series_measures, signal_series
@@ -362,9 +362,22 @@ def test_many_charts_are_what_each_alone_is(
             )
             assert found[line] == alone, (line.signal, step_s)
         assert sum(map(bool, found.values())) > 12
+        ended: dict[str, Any] = {**reading, "served_until": end - timedelta(seconds=span_s / 3)}
+        after = many_series(asked, **ended)
+        for line in asked:
+            alone = signal_series(
+                signal=line.signal, path_id=line.path_id, slow_ms=line.slow_ms, **ended
+            )
+            assert after[line] == alone, (line.signal, step_s)
         plain = [Asked(path.pk, slug) for slug in ("cost_per_task_usd", "latency_p95_ms")]
         with django_assert_max_num_queries(2):
             many_series(plain, **reading)
+        sides = [[ARM_CANDIDATE], [ARM_UNKNOWN, ARM_STABLE]]
+        with django_assert_max_num_queries(2):
+            of = {key: value for key, value in reading.items() if key != "arms"}
+            both = arm_series(plain, sides=sides, **of)
+        assert both == [many_series(plain, **{**reading, "arms": arms}) for arms in sides]
+    assert all(points for side in both for points in side.values())
 
 
 @pytest.mark.parametrize("seed", [4, 5])
