@@ -31,6 +31,7 @@ from rollout_console.web.selectors.charts import (
 from rollout_console.web.selectors.closing import ended
 from rollout_console.web.selectors.cockpit import cockpit, rollout_get
 from rollout_console.web.selectors.expansions import expansion_state
+from rollout_console.web.selectors.limits import limits_view
 from rollout_console.web.selectors.rollouts import CellRow, rollout_list, wholes_read
 
 LIVE_S = 2
@@ -102,6 +103,7 @@ def rollout(request: ConsoleRequest, slug: str) -> HttpResponse:
             if view.row.state in FINAL
             else None,
             "heads": heads,
+            "limits": limits_view([cell for cell in view.row.cells if path in {"", cell.path}]),
             "changes": changes,
             "effects": effects,
             "path": path,
@@ -117,6 +119,7 @@ def rollout(request: ConsoleRequest, slug: str) -> HttpResponse:
             "strip",
             "ladder",
             "state",
+            "limits",
             "numbers",
             "guards",
             "timeline",

@@ -16,7 +16,7 @@ from rollout_console.rollouts.models import PathMode, Rollout
 from rollout_console.rollouts.parts import Parts, parts_read
 from rollout_console.rollouts.states import EXPOSING, RolloutState
 from rollout_console.web.actions import Button
-from rollout_console.web.drawing import Bar, Step, ladder_steps, limit_bar
+from rollout_console.web.drawing import Bar, Dot, Step, ladder_steps, limit_bar, limit_dot
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import ALERTS, SIGNALS, STATES, Shown, share_text
 from signals.alerts.models import Alert, AlertState
@@ -67,7 +67,10 @@ class AlertRow:
 
 @dataclass(frozen=True, slots=True)
 class CellRow:
-    """A signal as a cell of the strip: its numbers as text, and its limit-aligned bar."""
+    """A signal as a cell of the strip: its numbers as text, and its limit-aligned bar.
+
+    `limited` says whether a limit is known; `dot` is its place in the chart of all signals.
+    """
 
     signal: str
     path: str
@@ -82,6 +85,8 @@ class CellRow:
     at: datetime | None
     bar: Bar
     used: int | None
+    limited: bool
+    dot: Dot | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,6 +433,7 @@ def _flow(flows: list[Traffic]) -> Traffic:
 def cell_row(cell: SignalCell, *, several_paths: bool) -> CellRow:
     """Return a signal cell as text and geometry."""
     known = cell.state != "too_few" and cell.value is not None
+    used = cell.used_share if known else None
     return CellRow(
         signal=cell.signal,
         path=cell.path_slug,
@@ -440,8 +446,10 @@ def cell_row(cell: SignalCell, *, several_paths: bool) -> CellRow:
         n=cell.n,
         window_s=cell.window_s,
         at=cell.data_at,
-        bar=limit_bar(cell.used_share if known else None, low=cell.low_used, high=cell.high_used),
-        used=round(cell.used_share * 100) if known and cell.used_share is not None else None,
+        bar=limit_bar(used, low=cell.low_used, high=cell.high_used),
+        used=None if used is None else round(used * 100),
+        limited=cell.limit is not None,
+        dot=None if used is None else limit_dot(used, low=cell.low_used, high=cell.high_used),
     )
 
 
