@@ -10,8 +10,9 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from rollout_console.containment.clock import clocks_run
-from rollout_console.containment.health import signals_watch
+from rollout_console.containment.health import signals_watch, watch_resumed
 from rollout_console.core.heartbeats import heartbeat_record
+from signals.alerts.escalation import escalations_run
 from signals.alerts.services import alerts_half_time, guards_watch
 from signals.buckets.services import buckets_fold, stale_fold
 from signals.guards.retention import storage_keep
@@ -23,9 +24,6 @@ from signals.otlp.retention import otlp_prune
 from signals.otlp.sweep import traces_assemble
 
 log = structlog.get_logger()
-
-WORKER: Final = "worker"
-KEEPER: Final = "keeper"
 
 # A steady stream of reports must not keep guards and clocks waiting: they look in between.
 TURN_S: Final = 1.0
@@ -41,6 +39,8 @@ def work_once(*, name: str, periodic: bool) -> int:
     clocks run and silence is a verdict too. One failing step does not keep the next from
     running: a broken fold must not stop a trigger.
     """
+    # Before anything of this round is a sign of life.
+    _step(watch_resumed)
     if periodic:
         # Ahead of the drain, which then takes what they hand on in the same round.
         _step(traces_assemble, for_s=TURN_S)
@@ -78,6 +78,7 @@ def _watch() -> None:
         guards_watch,
         clocks_run,
         alerts_half_time,
+        escalations_run,
         buckets_fold,
     ):
         _step(step)

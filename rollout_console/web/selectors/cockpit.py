@@ -11,26 +11,26 @@ from approvals.authority.principals import Principal, who_can
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import Segment
 from rollout_console.containment import policy
-from rollout_console.containment.policy import REASONS
 from rollout_console.core.errors import NotFound
 from rollout_console.rollouts.ladder import tasks_in_all
 from rollout_console.rollouts.models import Rollout, StageSegment
 from rollout_console.rollouts.states import EXPOSING, RolloutState
 from rollout_console.web.actions import Button
+from rollout_console.web.selectors.happenings import Happening, happening, happenings_known
 from rollout_console.web.selectors.health import ShownProblem, problems_shown
+from rollout_console.web.selectors.incidents import open_incident
 from rollout_console.web.selectors.readiness import Step, rollout_step
 from rollout_console.web.selectors.rollouts import RolloutRow, rollout_rows
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import (
-    PROBLEMS,
     VERDICTS,
     Shown,
-    action_shown,
     duration_text,
     names_text,
     share_text,
 )
-from signals.alerts.models import Alert
+from signals.alerts.incident_reads import IncidentRow
+from signals.alerts.models import Incident
 from signals.guards.selectors import VerdictRow, verdict_rows
 
 TIMELINE_MAX: Final = 40
@@ -68,17 +68,6 @@ class GuardRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """One line of the timeline."""
-
-    at: datetime
-    shown: Shown
-    who: str
-    detail: str
-    alert: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Cockpit:
     row: RolloutRow
     rollout: Rollout
@@ -88,6 +77,7 @@ class Cockpit:
     criteria: list[GuardRow]
     triggers: list[GuardRow]
     problems: list[ShownProblem]
+    incident: IncidentRow | None
     source: dict[str, Any]
     timeline: list[Happening]
     bar: list[Button]
@@ -130,6 +120,7 @@ def cockpit(rollout: Rollout, *, principal: Principal, now: datetime) -> Cockpit
         criteria=criteria,
         triggers=[_guard(verdict) for verdict in verdicts if verdict.kind == "trigger"],
         problems=problems_shown(workflow_id=rollout.workflow_id, rollout=rollout.slug),
+        incident=open_incident(rollout.slug, now=now),
         source=rollout.candidate.source or {},
         timeline=timeline(rollout.slug),
         bar=bar,
@@ -261,38 +252,14 @@ def _rungs(rollout: Rollout, criteria: list[GuardRow], now: datetime) -> list[Ru
 
 
 def timeline(slug: str) -> list[Happening]:
-    """Return what happened to a rollout and its alerts, newest first."""
-    alerts = {
-        str(pk): (guard or PROBLEMS[problem], sentence)
-        for pk, guard, problem, sentence in Alert.objects.filter(rollout=slug).values_list(
-            "pk", "guard__slug", "problem__kind", "sentence"
-        )
-    }
+    """Return what happened to a rollout, its alerts and incidents, newest first."""
+    known = happenings_known(slug)
+    incidents = [
+        str(pk) for pk in Incident.objects.filter(rollout=slug).values_list("pk", flat=True)
+    ]
     entries = AuditEntry.objects.filter(
-        Q(subject_type="rollout", subject=slug) | Q(subject_type="alert", subject__in=list(alerts))
+        Q(subject_type="rollout", subject=slug)
+        | Q(subject_type="alert", subject__in=list(known))
+        | Q(subject_type="incident", subject__in=incidents)
     ).order_by("-pk")[:TIMELINE_MAX]
-    return [_happening(entry, alerts) for entry in entries]
-
-
-def _happening(entry: AuditEntry, alerts: dict[str, tuple[str, str]]) -> Happening:
-    details = []
-    if entry.subject_type == "alert":
-        guard, sentence = alerts[entry.subject]
-        details.append(f"{guard}: {sentence}" if entry.action == "alert.opened" else guard)
-    code = entry.reason.get("code")
-    if code:
-        details.append(REASONS.get(code, code))
-    for words in (entry.reason.get("note"), entry.data.get("findings"), entry.data.get("note")):
-        if words:
-            details.append(f"“{words}”")
-    if entry.action == "rollout.confirmed":
-        details.append(str(entry.data["step"]).replace("_", " "))
-    if number := entry.data.get("exposure_version"):
-        details.append(f"exposure version {number}")
-    return Happening(
-        at=entry.at,
-        shown=action_shown(entry.action),
-        who=entry.actor,
-        detail=" · ".join(details),
-        alert=int(entry.subject) if entry.subject_type == "alert" else None,
-    )
+    return [happening(entry, known) for entry in entries]

@@ -69,6 +69,8 @@ class AlertRow:
     due_at: datetime | None
     due_text: str
     suggested: str
+    recurrences: int
+    quiet: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +381,7 @@ def alert_row(alert: Alert, *, now: datetime) -> AlertRow:
         shown=ALERTS[state],
         guard=alert.name,
         signal="" if alert.guard is None else alert.guard.signal,
-        path=alert.path.name,
+        path="" if alert.path is None else alert.path.name,
         severity=alert.severity,
         sentence=alert.sentence,
         owner=alert.owner.shown_name,
@@ -389,6 +391,8 @@ def alert_row(alert: Alert, *, now: datetime) -> AlertRow:
         due_at=due_at,
         due_text=due_text(alert.due_action or {}),
         suggested=str(alert.response.get("action", "")),
+        recurrences=alert.recurrences,
+        quiet=alert.quiet,
     )
 
 
