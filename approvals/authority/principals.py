@@ -145,21 +145,24 @@ def _members(roles: Collection[Role], workflow: Workflow) -> QuerySet[Person]:
     )
 
 
+def persons_in_role(name: str, workflow: Workflow) -> list[Person]:
+    """Return the people that a role, or a person's user name, stands for in a workflow."""
+    if name not in {role.value for role in Role}:
+        return list(Person.objects.filter(username=name, is_active=True))
+    if name == Role.OWNER:
+        return [workflow.owner]
+    if name == Role.DEPUTY:
+        return [workflow.deputy]
+    return list(_members(frozenset({Role(name)}), workflow))
+
+
 def persons_told(name: str, workflow: Workflow) -> list[Person]:
     """Return whom a step of the escalation ladder tells: a role's people, or one by user name.
 
     Where all of them are out (no longer active) the deputy is in their place, and where that one
     is out too, whoever else may acknowledge an alert.
     """
-    named: Iterable[Person]
-    if name not in {role.value for role in Role}:
-        named = Person.objects.filter(username=name)
-    elif name == Role.OWNER:
-        named = [workflow.owner]
-    elif name == Role.DEPUTY:
-        named = [workflow.deputy]
-    else:
-        named = _members(frozenset({Role(name)}), workflow)
+    named = persons_in_role(name, workflow)
     return [person for person in named if person.is_active] or _standing_in(workflow)
 
 

@@ -62,3 +62,60 @@ class IncidentOut(Out):
     due_at = serializers.DateTimeField(allow_null=True)
     next_page = NextPageOut(allow_null=True)
     alerts = AlertOut(many=True)
+
+
+class TripOut(Out):
+    alert = serializers.IntegerField()
+    incident = serializers.IntegerField(allow_null=True)
+    workflow = serializers.CharField()
+    rollout = serializers.CharField()
+    guard = serializers.CharField()
+    signal = serializers.CharField()
+    path = serializers.CharField()
+    severity = serializers.CharField()
+    state = serializers.ChoiceField(["open", "acknowledged", "held", "resolved"])
+    sentence = serializers.CharField()
+    value = serializers.FloatField(allow_null=True)
+    low = serializers.FloatField(allow_null=True)
+    high = serializers.FloatField(allow_null=True)
+    n = serializers.IntegerField()
+    opened_at = serializers.DateTimeField()
+    acked_at = serializers.DateTimeField(allow_null=True)
+    resolved_at = serializers.DateTimeField(allow_null=True)
+    was_right = serializers.BooleanField(allow_null=True)
+    note = serializers.CharField(allow_blank=True)
+    recurrences = serializers.IntegerField()
+    detect_s = serializers.FloatField(allow_null=True)
+    detect_from = serializers.ChoiceField(["onset", "damage"], allow_null=True)
+    done = serializers.ListField(child=serializers.CharField())
+
+
+class SuggestionOut(Out):
+    limit = serializers.FloatField()
+    kept = serializers.IntegerField()
+    dropped = serializers.IntegerField()
+    wrong = serializers.IntegerField()
+
+
+class LimitHistoryOut(Out):
+    hours = serializers.IntegerField()
+    beyond_now = serializers.IntegerField()
+    beyond_suggested = serializers.IntegerField()
+
+
+class GuardTripsOut(Out):
+    workflow = serializers.CharField()
+    guard = serializers.CharField()
+    path = serializers.CharField()
+    signal = serializers.CharField()
+    trips = serializers.IntegerField()
+    answered = serializers.IntegerField()
+    right = serializers.IntegerField()
+    precision = serializers.FloatField(allow_null=True)
+    low = serializers.FloatField(allow_null=True)
+    high = serializers.FloatField(allow_null=True)
+    detect_median_s = serializers.FloatField(allow_null=True)
+    detect_n = serializers.IntegerField()
+    limit = serializers.FloatField(allow_null=True)
+    suggestion = SuggestionOut(allow_null=True)
+    history = LimitHistoryOut(allow_null=True)

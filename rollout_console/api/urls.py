@@ -20,6 +20,7 @@ from rollout_console.api import (
     series,
     signals,
     sources,
+    trips,
 )
 
 app_name = "api"
@@ -48,6 +49,7 @@ urlpatterns = [
     path("v1/runs", runs.RunsView.as_view(), name="runs"),
     path("v1/signals/series", series.SeriesView.as_view(), name="series"),
     path("v1/alerts", reads.AlertsView.as_view(), name="alerts"),
+    path("v1/trips", trips.TripsView.as_view(), name="trips"),
     path("v1/incidents", incidents.IncidentsView.as_view(), name="incidents"),
     path("v1/incidents/<int:incident_id>", incidents.IncidentReadView.as_view(), name="incident"),
     path(

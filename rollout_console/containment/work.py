@@ -14,6 +14,7 @@ from rollout_console.containment.health import signals_watch, watch_resumed
 from rollout_console.core.heartbeats import heartbeat_record
 from signals.alerts.escalation import escalations_run
 from signals.alerts.services import alerts_half_time, guards_watch
+from signals.alerts.trips import damage_find
 from signals.buckets.services import buckets_fold, stale_fold
 from signals.guards.retention import storage_keep
 from signals.ingest.drain import batches_drain
@@ -59,6 +60,7 @@ def work_once(*, name: str, periodic: bool) -> int:
             heartbeat_record(name=name, now=timezone.now())
     if periodic:
         _step(signals_watch)
+        _step(damage_find)
         _step(stale_fold)
         _step(storage_keep)
         _step(otlp_prune)

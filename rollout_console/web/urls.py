@@ -22,6 +22,7 @@ from rollout_console.web import (
     setup,
     signals,
     sources,
+    trips,
     workflows,
 )
 
@@ -81,6 +82,7 @@ urlpatterns = [
         expansions.review,
         name="expansion_review",
     ),
+    path("trips/", trips.trips, name="trips"),
     path("incidents/", incidents.incidents, name="incidents"),
     path("incidents/<int:incident_id>/", incidents.incident, name="incident"),
     path("incidents/<int:incident_id>/ack/", incidents.acknowledge, name="incident_ack"),

@@ -142,11 +142,15 @@ class Alert(models.Model):
     quiet = models.BooleanField(default=False, db_default=False)
     onset_at = models.DateTimeField(null=True)
     damage_at = models.DateTimeField(null=True)
+    damage_sought = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         indexes = [
             models.Index(name="alert_by_rollout", fields=["rollout", "id"]),
             models.Index(name="alert_due", fields=["due_at"], condition=Q(due_at__isnull=False)),
+            models.Index(
+                name="alert_untraced", fields=["opened_at"], condition=Q(damage_sought=False)
+            ),
         ]
         constraints = [
             UniqueConstraint(

@@ -284,7 +284,7 @@ def test_control_over_the_api_alone(console: Console, story: Story) -> None:
 
     # It hurts; nobody decides; when its time has come the clock narrows to the first stage.
     story.reports(good=False, segments=("internal-ops", "eu-customers"))
-    story.audited("alert.opened")
+    story.audited("alert.opened", "incident.opened")
     (alert,) = story.send("robot", "GET", "/alerts").json["results"]
     assert (alert["guard"], alert["state"], alert["owner"]) == ("quality-low", "open", "owner")
     assert alert["due_action"] == {
