@@ -5,6 +5,7 @@ It does what `argv[1]` names, writes "looked" once everything is in its transact
 
 import sys
 import threading
+from unittest import mock
 
 import django
 
@@ -23,11 +24,11 @@ def stand_still(*_: object, **__: object) -> None:
 def main() -> None:
     if sys.argv[1] == "watch":
         # The alert is written, and what tells of it is not.
-        services.alert_record = stand_still  # type: ignore[assignment]
-        services.guards_watch(now=timezone.now())
+        with mock.patch.object(services, "alert_record", stand_still):
+            services.guards_watch(now=timezone.now())
     else:
-        escalation.rung_told = stand_still  # type: ignore[assignment]
-        escalation.escalations_run(now=timezone.now())
+        with mock.patch.object(escalation, "rung_told", stand_still):
+            escalation.escalations_run(now=timezone.now())
 
 
 if __name__ == "__main__":
