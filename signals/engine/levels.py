@@ -18,8 +18,8 @@ from signals.engine.effects import Floats, spent_weight
 Rows = NDArray[np.intp]
 
 # Levels, in log odds from the usual one: fine around it, coarse where outages are.
-_NEAR: Final[Floats] = np.arange(-12, 13) / 10.0
-_FAR: Final[Floats] = 1.6 + 0.6 * np.arange(10)
+_NEAR: Final[Floats] = np.asarray(np.arange(-12, 13) / 10.0, dtype=np.float64)
+_FAR: Final[Floats] = np.asarray(1.6 + 0.6 * np.arange(10), dtype=np.float64)
 OFFSETS: Final[Floats] = np.concatenate([_NEAR, _FAR])
 # Odds ratios of a worse candidate.
 LOG_EFFECTS: Final[Floats] = np.array([0.06, 0.10, 0.17, 0.28, 0.45, 0.75, 1.2, 2.0])
@@ -124,7 +124,7 @@ class LevelFilter:
         self.worse[:, rows] = whole * begin[:, None, :]
 
     def log_evidence(self) -> Floats:
-        return np.log(self.worse.sum(axis=(0, 3)).mean(axis=1) + 1.0 - self.spent)
+        return np.asarray(np.log(self.worse.sum(axis=(0, 3)).mean(axis=1) + 1.0 - self.spent))
 
 
 def _normal(spread: Floats) -> Floats:
