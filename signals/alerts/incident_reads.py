@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from signals.alerts.ladder import Rung, rung_next
-from signals.alerts.models import AlertState, Incident, IncidentState
-from signals.alerts.selectors import AlertRow, incident_alert_rows
+from signals.alerts.models import Alert, AlertState, Incident, IncidentState
+from signals.alerts.selectors import AlertRow, alert_row_of, incident_alert_rows
 
 _SEVERITIES = ("low", "medium", "high", "critical")
 
@@ -87,6 +87,21 @@ def incident_row(*, incident_id: int, now: datetime) -> IncidentRow | None:
     """Return one incident, None where there is none."""
     found = Incident.objects.select_related("workflow__owner", "workflow__deputy", "owner")
     return next(iter(_rows(list(found.filter(pk=incident_id)), now)), None)
+
+
+def incident_open(alerts: Iterable[Alert], *, now: datetime) -> IncidentRow | None:
+    """Return the open incident of a rollout, given all of its alerts; None where there is none.
+
+    Select workflow, guard with path and definition, problem with path, and owner with them.
+    """
+    rows = [alert_row_of(alert, now=now) for alert in alerts]
+    waiting = [row.incident for row in rows if row.state != AlertState.RESOLVED and row.incident]
+    if not waiting:
+        return None
+    found = Incident.objects.select_related("workflow__owner", "workflow__deputy", "owner")
+    incident = found.get(pk=max(waiting))
+    own = sorted((row for row in rows if row.incident == incident.pk), key=lambda row: row.id)
+    return _row(incident, own)
 
 
 def _rows(incidents: list[Incident], now: datetime) -> list[IncidentRow]:

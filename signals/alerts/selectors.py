@@ -89,19 +89,19 @@ def alert_rows(
         found = found.exclude(state=AlertState.RESOLVED)
     if before_id is not None:
         found = found.filter(pk__lt=before_id)
-    return [_row(alert, now) for alert in found.order_by("-pk")[:limit]]
+    return [alert_row_of(alert, now=now) for alert in found.order_by("-pk")[:limit]]
 
 
 def alert_row(*, alert_id: int, now: datetime) -> AlertRow | None:
     """Return one alert, None where there is none."""
     alert = _alerts().filter(pk=alert_id).first()
-    return None if alert is None else _row(alert, now)
+    return None if alert is None else alert_row_of(alert, now=now)
 
 
 def incident_alert_rows(incident_ids: Iterable[int], *, now: datetime) -> list[AlertRow]:
     """Return the alerts of incidents, the oldest first."""
     found = _alerts().filter(incident__in=list(incident_ids))
-    return [_row(alert, now) for alert in found.order_by("pk")]
+    return [alert_row_of(alert, now=now) for alert in found.order_by("pk")]
 
 
 def _alerts() -> QuerySet[Alert]:
@@ -125,7 +125,8 @@ def alert_now(alert: Alert, *, now: datetime) -> tuple[str, datetime | None]:
     return state, due_at
 
 
-def _row(alert: Alert, now: datetime) -> AlertRow:
+def alert_row_of(alert: Alert, *, now: datetime) -> AlertRow:
+    """Return an alert as a row; select with it what `_alerts` does."""
     guard = alert.guard
     slug = "" if guard is None else guard.signal
     signal = signal_of("") if guard is None else signal_of_guard(guard)

@@ -163,7 +163,7 @@ def test_weights_of_starts_never_pass_one_and_only_grow() -> None:
 @given(seed=st.integers(0, 10_000), cut=st.integers(1, 59))
 @settings(deadline=None, max_examples=20)
 def test_evidence_is_the_same_beside_other_guards_and_after_any_pause(seed: int, cut: int) -> None:
-    """A guard alone, among others, and picked up again from what was kept."""
+    """A guard alone, among others, and picked up again: equal as far as single precision goes."""
     rng = np.random.default_rng(seed)
     n = rng.integers(0, 6, (60, 3, 2))
     counts = np.stack([n[..., 0], rng.binomial(n[..., 0], 0.2), n[..., 1]], axis=-1)
@@ -189,7 +189,7 @@ def test_evidence_is_the_same_beside_other_guards_and_after_any_pause(seed: int,
             for name in ("calm", "worse", "spent", "minute"):
                 getattr(kept.level, name)[:] = getattr(alone.level, name)
             alone = kept
-    assert alone.log_evidence()[0] == pytest.approx(together.log_evidence()[0], rel=1e-11)
+    assert alone.log_evidence()[0] == pytest.approx(together.log_evidence()[0], rel=1e-6)
 
 
 def test_a_plain_degradation_is_found_and_an_outage_of_both_arms_is_not_blamed() -> None:

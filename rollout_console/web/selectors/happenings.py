@@ -1,5 +1,6 @@
 """What happened to a rollout, as lines of a timeline, from the audit."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,13 +24,14 @@ class Happening:
     alert: int | None
 
 
-def happenings_known(rollout_slug: str) -> Known:
-    """Return what a rollout's alerts are about."""
+def happenings_known(alerts: Iterable[Alert]) -> Known:
+    """Return what a rollout's alerts are about; select guard and problem with them."""
     return {
-        str(pk): (guard or PROBLEMS[problem], sentence)
-        for pk, guard, problem, sentence in Alert.objects.filter(rollout=rollout_slug).values_list(
-            "pk", "guard__slug", "problem__kind", "sentence"
+        str(alert.pk): (
+            alert.name if alert.problem is None else PROBLEMS[alert.problem.kind],
+            alert.sentence,
         )
+        for alert in alerts
     }
 
 

@@ -28,6 +28,7 @@ from rollout_console.web.words import (
 )
 from signals.alerts.incident_reads import IncidentRow, incident_row, incident_rows
 from signals.alerts.ladder import Rung, rungs
+from signals.alerts.models import Alert
 from signals.alerts.selectors import AlertRow
 from signals.guards.models import VerdictChange
 
@@ -128,12 +129,6 @@ def incident_view(*, incident_id: int, principal: Principal, now: datetime) -> I
     )
 
 
-def open_incident(rollout_slug: str, *, now: datetime) -> IncidentRow | None:
-    """Return the open incident of a rollout, None where there is none."""
-    found = incident_rows(now=now, rollout_slugs=[rollout_slug], unresolved_only=True, limit=1)
-    return next(iter(found), None)
-
-
 def alert_title(row: AlertRow) -> str:
     return PROBLEMS[row.problem] if row.problem is not None else row.signal_title
 
@@ -183,7 +178,9 @@ def _timeline(row: IncidentRow) -> list[Happening]:
     """Return what happened from shortly before the first alert until it was over, newest first."""
     start = row.opened_at - BEFORE
     end = row.resolved_at
-    known = happenings_known(row.rollout)
+    known = happenings_known(
+        Alert.objects.filter(rollout=row.rollout).select_related("guard", "problem")
+    )
     alerts = [str(alert.id) for alert in row.alerts]
     entries = AuditEntry.objects.filter(
         Q(subject_type="rollout", subject=row.rollout)
