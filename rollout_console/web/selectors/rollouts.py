@@ -364,7 +364,7 @@ def alerts_read(slugs: Iterable[str], *, every_alert: bool = False) -> dict[str,
     alerts = Alert.objects.filter(rollout__in=list(slugs))
     if not every_alert:
         alerts = alerts.filter(guard__isnull=False).exclude(state=AlertState.RESOLVED)
-    about = ("guard__path", "guard__definition", "problem__path", "owner")
+    about = ("workflow", "guard__path", "guard__definition", "problem__path", "owner")
     for alert in alerts.select_related(*about).order_by("-pk"):
         found[alert.rollout].append(alert)
     return found
