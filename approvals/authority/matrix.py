@@ -48,6 +48,7 @@ class Verb(StrEnum):
     SPAN_MAPPING_EDIT = "span_mapping_edit"
     PRICES_EDIT = "prices_edit"
     PULL_MANAGE = "pull_manage"
+    NOTIFICATIONS_MANAGE = "notifications_manage"
     ROLLOUT_READY = "rollout_ready"
     GO_LIVE = "go_live"
     GO_LIVE_CONFIRM = "go_live_confirm"
@@ -90,6 +91,8 @@ MATRIX: Final[dict[Verb, frozenset[Role]]] = {
     Verb.PRICES_EDIT: _CONTAINERS,
     # Where figures are asked for is a setting: it neither exposes nor contains.
     Verb.PULL_MANAGE: _CONTAINERS | {Role.ADMINISTRATOR},
+    # Who is told of what; a person's alone, since it sends what happens here elsewhere.
+    Verb.NOTIFICATIONS_MANAGE: frozenset({Role.OWNER, Role.ADMINISTRATOR}),
     Verb.ROLLOUT_READY: _CONTAINERS,
     Verb.GO_LIVE: frozenset({Role.OWNER}),
     Verb.GO_LIVE_CONFIRM: frozenset({Role.APPROVER}),

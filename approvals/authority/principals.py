@@ -150,14 +150,18 @@ def people_in_role(name: str, workflow: Workflow) -> list[str]:
 
     A step names a role, or a person by user name.
     """
+    return [person.shown_name for person in persons_in_role(name, workflow)]
+
+
+def persons_in_role(name: str, workflow: Workflow) -> list[Person]:
+    """Return the people that a role, or a person's user name, stands for in a workflow."""
     if name not in {role.value for role in Role}:
-        person = Person.objects.filter(username=name, is_active=True).first()
-        return [] if person is None else [person.shown_name]
+        return list(Person.objects.filter(username=name, is_active=True))
     if name == Role.OWNER:
-        return [workflow.owner.shown_name]
+        return [workflow.owner]
     if name == Role.DEPUTY:
-        return [workflow.deputy.shown_name]
-    return [person.shown_name for person in _members(frozenset({Role(name)}), workflow)]
+        return [workflow.deputy]
+    return list(_members(frozenset({Role(name)}), workflow))
 
 
 def require(principal: Principal, verb: Verb, workflow: Workflow) -> None:

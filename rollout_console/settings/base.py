@@ -56,6 +56,7 @@ INSTALLED_APPS = [
     "approvals.expansions",
     "approvals.actions",
     "rollout_console.replay",
+    "rollout_console.notifications",
     "rollout_console.web",
     "rollout_console.api",
     "django.contrib.admin",
@@ -284,6 +285,7 @@ ACTION_VALID_S = env.int("ACTION_VALID_S", default=900)
 WATCH_STEPS = [
     "approvals.expansions.lapses.expansions_sweep",
     "signals.pulls.watch.pulls_overdue",
+    "rollout_console.notifications.watch.deliveries_overdue",
 ]
 
 # --- Pulls: hosts that may be asked (none named: any), and the secrets they want, by name ---
@@ -310,6 +312,23 @@ def _credentials() -> dict[str, dict[str, str]]:
 
 
 PULL_CREDENTIALS = _credentials()
+
+# --- Notifications: the mail server (none: nobody gets mail), and where deliveries may go ---
+
+EMAIL_URL = env.str("EMAIL_URL", default="")
+EMAIL_ON = bool(EMAIL_URL)
+if EMAIL_ON:
+    try:
+        vars().update(env.email_url("EMAIL_URL"))
+    except (KeyError, ValueError):
+        # Without its own text, which would hold the password.
+        raise ImproperlyConfigured(
+            "EMAIL_URL is an address such as smtp+tls://user:password@mail.example:587."
+        ) from None
+EMAIL_TIMEOUT = 5
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="") or "Rollout Console <console@localhost>"
+NOTIFY_HOSTS = env.list("NOTIFY_HOSTS", default=[])
+NOTIFY_LOOPBACK = env.bool("NOTIFY_LOOPBACK", default=False)
 
 # --- Where the console is reached, for links in messages ---
 
