@@ -285,13 +285,18 @@ def unseal_or_none(sealed: str) -> str | None:
         return None
 
 
-def _locked(subscription_id: int, principal: Principal) -> Subscription:
+def subscription_permit(*, subscription_id: int, principal: Principal) -> Subscription:
+    """Return a subscription that `principal` may change.
+
+    Raises:
+        NotFound, NotAllowed.
+    """
     found = (
-        Subscription.objects.select_for_update(of=("self",))
-        .select_related("workflow__owner", "workflow__deputy")
+        Subscription.objects.select_related("workflow__owner", "workflow__deputy")
         .filter(pk=subscription_id, removed_at=None)
         .first()
     )
+    # Who may not read it is not told that it exists.
     if found is None or not (
         found.workflow_id is None
         or principal.may(Verb.READ, found.workflow_id)
@@ -300,6 +305,11 @@ def _locked(subscription_id: int, principal: Principal) -> Subscription:
         raise NotFound(f"There is no subscription {subscription_id}.")
     manage_require(principal, found.workflow)
     return found
+
+
+def _locked(subscription_id: int, principal: Principal) -> Subscription:
+    list(Subscription.objects.select_for_update().filter(pk=subscription_id))
+    return subscription_permit(subscription_id=subscription_id, principal=principal)
 
 
 def _save(subscription: Subscription) -> None:

@@ -1,35 +1,25 @@
 """The outbox reaches real receivers: signed, tried again, given up, replayed, and never lost."""
 
-import json
-import threading
-import time
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.core import mail
 from django.utils import timezone
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from rollout_console.audit.models import AuditEntry
-from rollout_console.catalog.models import Person, Workflow
+from rollout_console.catalog.models import Workflow
 from rollout_console.core import outbox
 from rollout_console.core.models import OutboxEvent
 from rollout_console.notifications.deliver import deliveries_send
 from rollout_console.notifications.fan_out import outbox_fan_out
 from rollout_console.notifications.models import Delivery, DeliveryAttempt, Subscription
-from rollout_console.notifications.selectors import deliveries_failing
 from rollout_console.notifications.services import (
     Told,
-    delivery_replay,
     subscription_create,
-    subscription_remove,
-    subscription_secret_renew,
-    subscription_test,
 )
 from rollout_console.rollouts.states import RolloutState
-from tests.factories import contain, principal, rollout_at
+from tests.factories import principal, rollout_at
 from tests.receivers import Receiver
 
 pytestmark = pytest.mark.django_db

@@ -130,6 +130,29 @@ TABLE: Final[dict[str, tuple[str, dict[str, Any], list[tuple[tuple[Verb, ...], A
         ],
     ),
     "action_result": ("post", {"request_id": "a-1"}, [((Verb.ACT,), {"status": "done"})]),
+    "subscriptions": (
+        "post",
+        {},
+        [
+            (
+                (Verb.NOTIFICATIONS_MANAGE,),
+                {
+                    "workflow": "support-reply",
+                    "name": "second",
+                    "channel": "webhook",
+                    "address": "http://127.0.0.1:9/hook",
+                },
+            )
+        ],
+    ),
+    "subscription": (
+        "put",
+        {"subscription_id": 1},
+        [((Verb.NOTIFICATIONS_MANAGE,), {"name": "renamed", "channel": "webhook"})],
+    ),
+    "subscription_test": ("post", {"subscription_id": 1}, [((Verb.NOTIFICATIONS_MANAGE,), {})]),
+    "subscription_secret": ("post", {"subscription_id": 1}, [((Verb.NOTIFICATIONS_MANAGE,), {})]),
+    "delivery_replay": ("post", {"delivery_id": 1}, [((Verb.NOTIFICATIONS_MANAGE,), {})]),
     "alert_ack": ("post", {"alert_id": 1}, [((Verb.ALERT_ACKNOWLEDGE,), {})]),
     "alert_hold": (
         "post",

@@ -6,119 +6,244 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('catalog', '0001_initial'),
-        ('core', '0001_initial'),
+        ("catalog", "0001_initial"),
+        ("core", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Subscription',
+            name="Subscription",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=80)),
-                ('channel', models.CharField(choices=[('email', 'Email'), ('webhook', 'Webhook'), ('service', 'Service')], max_length=7)),
-                ('types', models.JSONField(default=list)),
-                ('severity', models.CharField(default='low', max_length=8)),
-                ('recipients', models.JSONField(default=list)),
-                ('address', models.TextField(blank=True)),
-                ('shown', models.CharField(blank=True, max_length=200)),
-                ('secret', models.TextField(blank=True)),
-                ('old_secret', models.TextField(blank=True)),
-                ('old_secret_until', models.DateTimeField(null=True)),
-                ('enabled', models.BooleanField(default=True)),
-                ('stopped_why', models.TextField(blank=True)),
-                ('created_at', models.DateTimeField()),
-                ('created_by', models.CharField(max_length=150)),
-                ('removed_at', models.DateTimeField(null=True)),
-                ('workflow', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='subscriptions', to='catalog.workflow')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=80)),
+                (
+                    "channel",
+                    models.CharField(
+                        choices=[
+                            ("email", "Email"),
+                            ("webhook", "Webhook"),
+                            ("service", "Service"),
+                        ],
+                        max_length=7,
+                    ),
+                ),
+                ("types", models.JSONField(default=list)),
+                ("severity", models.CharField(default="low", max_length=8)),
+                ("recipients", models.JSONField(default=list)),
+                ("address", models.TextField(blank=True)),
+                ("shown", models.CharField(blank=True, max_length=200)),
+                ("secret", models.TextField(blank=True)),
+                ("old_secret", models.TextField(blank=True)),
+                ("old_secret_until", models.DateTimeField(null=True)),
+                ("enabled", models.BooleanField(default=True)),
+                ("stopped_why", models.TextField(blank=True)),
+                ("created_at", models.DateTimeField()),
+                ("created_by", models.CharField(max_length=150)),
+                ("removed_at", models.DateTimeField(null=True)),
+                (
+                    "workflow",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="subscriptions",
+                        to="catalog.workflow",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'notification_subscription',
+                "db_table": "notification_subscription",
             },
         ),
         migrations.CreateModel(
-            name='Delivery',
+            name="Delivery",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('workflow', models.CharField(blank=True, max_length=80)),
-                ('channel', models.CharField(choices=[('email', 'Email'), ('webhook', 'Webhook'), ('service', 'Service')], max_length=7)),
-                ('state', models.CharField(choices=[('waiting', 'Waiting'), ('delivered', 'Delivered'), ('failed', 'Failed'), ('given_up', 'Given Up')], default='waiting', max_length=9)),
-                ('created_at', models.DateTimeField()),
-                ('next_at', models.DateTimeField()),
-                ('give_up_at', models.DateTimeField()),
-                ('attempts', models.PositiveIntegerField(default=0)),
-                ('attempted_at', models.DateTimeField(null=True)),
-                ('http_status', models.PositiveSmallIntegerField(null=True)),
-                ('error', models.TextField(blank=True)),
-                ('delivered_at', models.DateTimeField(null=True)),
-                ('claim', models.UUIDField(null=True)),
-                ('claimed_until', models.DateTimeField(null=True)),
-                ('event', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='deliveries', to='core.outboxevent')),
-                ('person', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to=settings.AUTH_USER_MODEL)),
-                ('subscription', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='deliveries', to='notifications.subscription')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("workflow", models.CharField(blank=True, max_length=80)),
+                (
+                    "channel",
+                    models.CharField(
+                        choices=[
+                            ("email", "Email"),
+                            ("webhook", "Webhook"),
+                            ("service", "Service"),
+                        ],
+                        max_length=7,
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("waiting", "Waiting"),
+                            ("delivered", "Delivered"),
+                            ("failed", "Failed"),
+                            ("given_up", "Given Up"),
+                        ],
+                        default="waiting",
+                        max_length=9,
+                    ),
+                ),
+                ("created_at", models.DateTimeField()),
+                ("next_at", models.DateTimeField()),
+                ("give_up_at", models.DateTimeField()),
+                ("attempts", models.PositiveIntegerField(default=0)),
+                ("attempted_at", models.DateTimeField(null=True)),
+                ("http_status", models.PositiveSmallIntegerField(null=True)),
+                ("error", models.TextField(blank=True)),
+                ("delivered_at", models.DateTimeField(null=True)),
+                ("claim", models.UUIDField(null=True)),
+                ("claimed_until", models.DateTimeField(null=True)),
+                (
+                    "event",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="deliveries",
+                        to="core.outboxevent",
+                    ),
+                ),
+                (
+                    "person",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="deliveries",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "subscription",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="deliveries",
+                        to="notifications.subscription",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'notification_delivery',
+                "db_table": "notification_delivery",
             },
         ),
         migrations.CreateModel(
-            name='DeliveryAttempt',
+            name="DeliveryAttempt",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField()),
-                ('took_ms', models.PositiveIntegerField()),
-                ('http_status', models.PositiveSmallIntegerField(null=True)),
-                ('error', models.TextField(blank=True)),
-                ('delivery', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='tries', to='notifications.delivery')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("at", models.DateTimeField()),
+                ("took_ms", models.PositiveIntegerField()),
+                ("http_status", models.PositiveSmallIntegerField(null=True)),
+                ("error", models.TextField(blank=True)),
+                (
+                    "delivery",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="tries",
+                        to="notifications.delivery",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'notification_attempt',
-                'indexes': [models.Index(fields=['delivery', '-id'], name='attempt_by_delivery')],
+                "db_table": "notification_attempt",
+                "indexes": [models.Index(fields=["delivery", "-id"], name="attempt_by_delivery")],
             },
         ),
         migrations.AddConstraint(
-            model_name='subscription',
-            constraint=models.UniqueConstraint(condition=models.Q(('removed_at', None)), fields=('workflow', 'name'), name='subscription_name_once', nulls_distinct=False),
+            model_name="subscription",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("removed_at", None)),
+                fields=("workflow", "name"),
+                name="subscription_name_once",
+                nulls_distinct=False,
+            ),
         ),
         migrations.AddConstraint(
-            model_name='subscription',
-            constraint=models.CheckConstraint(condition=models.Q(('channel__in', ['email', 'webhook', 'service'])), name='subscription_channel_known'),
+            model_name="subscription",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("channel__in", ["email", "webhook", "service"])),
+                name="subscription_channel_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='subscription',
-            constraint=models.CheckConstraint(condition=models.Q(('severity__in', ('low', 'medium', 'high', 'critical'))), name='subscription_severity_known'),
+            model_name="subscription",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("severity__in", ("low", "medium", "high", "critical"))),
+                name="subscription_severity_known",
+            ),
         ),
         migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(condition=models.Q(('state__in', ['waiting', 'failed'])), fields=['next_at'], name='delivery_due'),
+            model_name="delivery",
+            index=models.Index(
+                condition=models.Q(("state__in", ["waiting", "failed"])),
+                fields=["next_at"],
+                name="delivery_due",
+            ),
         ),
         migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(fields=['workflow', '-id'], name='delivery_by_workflow'),
+            model_name="delivery",
+            index=models.Index(fields=["workflow", "-id"], name="delivery_by_workflow"),
         ),
         migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(condition=models.Q(('state__in', ['failed', 'given_up'])), fields=['id'], name='delivery_failing'),
+            model_name="delivery",
+            index=models.Index(
+                condition=models.Q(("state__in", ["failed", "given_up"])),
+                fields=["id"],
+                name="delivery_failing",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='delivery',
-            constraint=models.UniqueConstraint(condition=models.Q(('person', None)), fields=('event', 'subscription'), name='delivery_once_per_subscription'),
+            model_name="delivery",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("person", None)),
+                fields=("event", "subscription"),
+                name="delivery_once_per_subscription",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='delivery',
-            constraint=models.UniqueConstraint(condition=models.Q(('person__isnull', False)), fields=('event', 'person'), name='delivery_once_per_person'),
+            model_name="delivery",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("person__isnull", False)),
+                fields=("event", "person"),
+                name="delivery_once_per_person",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='delivery',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('channel', 'email'), ('person__isnull', False)), models.Q(('channel__in', ['webhook', 'service']), ('person', None), ('subscription__isnull', False)), _connector='OR'), name='delivery_mails_go_to_people'),
+            model_name="delivery",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("channel", "email"), ("person__isnull", False)),
+                    models.Q(
+                        ("channel__in", ["webhook", "service"]),
+                        ("person", None),
+                        ("subscription__isnull", False),
+                    ),
+                    _connector="OR",
+                ),
+                name="delivery_mails_go_to_people",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='delivery',
-            constraint=models.CheckConstraint(condition=models.Q(('state__in', ['waiting', 'delivered', 'failed', 'given_up'])), name='delivery_state_known'),
+            model_name="delivery",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("state__in", ["waiting", "delivered", "failed", "given_up"])),
+                name="delivery_state_known",
+            ),
         ),
     ]
