@@ -31,7 +31,9 @@ from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
 from signals.buckets.models import ArrivalLedger
 from signals.guards.models import Guard
+from signals.inbound.models import InboundMappingVersion
 from signals.otlp.models import PriceSheetVersion, SpanMappingVersion
+from signals.outside.models import OutsideAlert
 from tests.factories import expansion_asked, ripen, rollout_at
 
 
@@ -104,6 +106,20 @@ def live(db: None) -> Rollout:
         give_up_at=timezone.now(),
     )
     Delivery.objects.filter(pk=made.pk).update(id=1)
+    now = timezone.now()
+    outside = OutsideAlert.objects.create(
+        workflow=rollout.workflow,
+        path=rollout.workflow.paths.get(),
+        source="grafana",
+        fingerprint="0",
+        name="Disk",
+        started_at=now,
+        received_at=now,
+        received_by="grafana",
+        seen_at=now,
+        changed_at=now,
+    )
+    OutsideAlert.objects.filter(pk=outside.pk).update(id=1)
     return rollout
 
 
@@ -124,6 +140,8 @@ def written() -> tuple[Any, ...]:
         ArrivalLedger.objects.count(),
         *Subscription.objects.order_by("pk").values_list("name", "secret", "removed_at"),
         *Delivery.objects.order_by("pk").values_list("state", "next_at"),
+        *OutsideAlert.objects.order_by("pk").values_list("name", "ended_at"),
+        InboundMappingVersion.objects.count(),
         *PlanDraft.objects.order_by("pk").values_list("workflow", "revision"),
     )
 

@@ -10,6 +10,7 @@ from rollout_console.api import (
     expansions,
     exposure,
     health,
+    inbound,
     notifications,
     otlp,
     plans,
@@ -149,6 +150,21 @@ urlpatterns = [
         "v1/action-requests/<str:request_id>/result",
         action_requests.ActionResultView.as_view(),
         name="action_result",
+    ),
+    path(
+        "v1/inbound/alertmanager", inbound.AlertmanagerView.as_view(), name="inbound_alertmanager"
+    ),
+    path("v1/inbound/grafana", inbound.GrafanaView.as_view(), name="inbound_grafana"),
+    path("v1/inbound/alerts", inbound.OutsideAlertsView.as_view(), name="outside_alerts"),
+    path(
+        "v1/inbound/alerts/<int:alert_id>/end",
+        inbound.OutsideAlertEndView.as_view(),
+        name="outside_alert_end",
+    ),
+    path(
+        "v1/workflows/<str:workflow>/inbound-mapping",
+        inbound.InboundMappingView.as_view(),
+        name="inbound_mapping",
     ),
     path(
         "v1/notifications/subscriptions",

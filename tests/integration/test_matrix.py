@@ -130,6 +130,38 @@ TABLE: Final[dict[str, tuple[str, dict[str, Any], list[tuple[tuple[Verb, ...], A
         ],
     ),
     "action_result": ("post", {"request_id": "a-1"}, [((Verb.ACT,), {"status": "done"})]),
+    **{
+        f"inbound_{source}": (
+            "post",
+            {},
+            [
+                (
+                    (Verb.ALERT_SEND,),
+                    {
+                        "alerts": [
+                            {
+                                "status": "firing",
+                                "labels": {
+                                    "alertname": "Slow",
+                                    "rollout_workflow": "support-reply",
+                                    "rollout_trigger": "slow",
+                                },
+                                "startsAt": "2026-11-24T12:00:00Z",
+                                "fingerprint": "c6eadffa33fcdf37",
+                            }
+                        ]
+                    },
+                )
+            ],
+        )
+        for source in ("alertmanager", "grafana")
+    },
+    "outside_alert_end": ("post", {"alert_id": 1}, [((Verb.ALERT_RESOLVE,), {"reason": "gone"})]),
+    "inbound_mapping": (
+        "put",
+        {"workflow": "support-reply"},
+        [((Verb.INBOUND_MAPPING_EDIT,), {"rules": [{"match": {"job": "x"}, "path": "draft"}]})],
+    ),
     "subscriptions": (
         "post",
         {},
