@@ -114,7 +114,8 @@ def decide(
         queue_limit_s: beyond this age what was counted no longer describes now.
     """
     if rule.is_trigger and evidence.outside:
-        return _with_numbers(Word.TRIPPED, evidence.outside, evidence.candidate)
+        # Without our numbers: they are not what it trips on.
+        return Decision(Word.TRIPPED, evidence.outside)
     own = _decide_own(rule, evidence, now=now, queue_age_s=queue_age_s, queue_limit_s=queue_limit_s)
     if own.word is Word.HOLDING and evidence.marked:
         return replace(

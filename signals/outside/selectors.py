@@ -33,11 +33,14 @@ class OutsideFact:
         """Whether it trips a trigger whose evidence starts at `since`.
 
         One that came and went between two looks trips all the same: `looked_at` is when the
-        trigger was looked at last.
+        trigger was looked at last. One that was told of by its end alone never came.
         """
         if self.trigger != trigger or self.received_at <= since:
             return False
-        return self.ended_at is None or looked_at is None or looked_at < self.ended_at
+        if self.ended_at is None:
+            return True
+        unseen = looked_at is None or looked_at <= self.received_at
+        return unseen and self.ended_at > self.received_at
 
 
 @dataclass(frozen=True, slots=True)

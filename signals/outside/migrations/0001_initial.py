@@ -5,42 +5,82 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('catalog', '0001_initial'),
+        ("catalog", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='OutsideAlert',
+            name="OutsideAlert",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('trigger', models.CharField(blank=True, max_length=80)),
-                ('source', models.CharField(choices=[('alertmanager', 'Alertmanager'), ('grafana', 'Grafana')], max_length=12)),
-                ('fingerprint', models.CharField(max_length=100)),
-                ('name', models.CharField(max_length=200)),
-                ('summary', models.TextField(blank=True)),
-                ('labels', models.JSONField(default=dict)),
-                ('link', models.TextField(blank=True)),
-                ('started_at', models.DateTimeField()),
-                ('received_at', models.DateTimeField()),
-                ('received_by', models.CharField(max_length=150)),
-                ('seen_at', models.DateTimeField()),
-                ('times', models.PositiveIntegerField(default=1)),
-                ('silent_at', models.DateTimeField(null=True)),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('ended_by', models.CharField(blank=True, max_length=150)),
-                ('end_reason', models.TextField(blank=True)),
-                ('changed_at', models.DateTimeField()),
-                ('path', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='outside_alerts', to='catalog.workflowpath')),
-                ('workflow', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='outside_alerts', to='catalog.workflow')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("trigger", models.CharField(blank=True, max_length=80)),
+                (
+                    "source",
+                    models.CharField(
+                        choices=[("alertmanager", "Alertmanager"), ("grafana", "Grafana")],
+                        max_length=12,
+                    ),
+                ),
+                ("fingerprint", models.CharField(max_length=100)),
+                ("name", models.CharField(max_length=200)),
+                ("summary", models.TextField(blank=True)),
+                ("labels", models.JSONField(default=dict)),
+                ("link", models.TextField(blank=True)),
+                ("started_at", models.DateTimeField()),
+                ("received_at", models.DateTimeField()),
+                ("received_by", models.CharField(max_length=150)),
+                ("seen_at", models.DateTimeField()),
+                ("times", models.PositiveIntegerField(default=1)),
+                ("silent_at", models.DateTimeField(null=True)),
+                ("ended_at", models.DateTimeField(null=True)),
+                ("ended_by", models.CharField(blank=True, max_length=150)),
+                ("end_reason", models.TextField(blank=True)),
+                ("changed_at", models.DateTimeField()),
+                (
+                    "path",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="outside_alerts",
+                        to="catalog.workflowpath",
+                    ),
+                ),
+                (
+                    "workflow",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="outside_alerts",
+                        to="catalog.workflow",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'outside_alert',
-                'indexes': [models.Index(fields=['ended_at'], name='outside_alert_ended'), models.Index(condition=models.Q(('ended_at', None)), fields=['path'], name='outside_alert_firing')],
-                'constraints': [models.UniqueConstraint(fields=('workflow', 'source', 'fingerprint', 'started_at'), name='outside_alert_once'), models.CheckConstraint(condition=models.Q(('source__in', ['alertmanager', 'grafana'])), name='outside_alert_source_known')],
+                "db_table": "outside_alert",
+                "indexes": [
+                    models.Index(fields=["ended_at"], name="outside_alert_ended"),
+                    models.Index(
+                        condition=models.Q(("ended_at", None)),
+                        fields=["path"],
+                        name="outside_alert_firing",
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("workflow", "source", "fingerprint", "started_at"),
+                        name="outside_alert_once",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("source__in", ["alertmanager", "grafana"])),
+                        name="outside_alert_source_known",
+                    ),
+                ],
             },
         ),
     ]
