@@ -1,0 +1,119 @@
+"""Whole distributions: latency, cost and the like, by their histograms, without any moment."""
+
+from typing import Final
+
+import numpy as np
+
+from signals.engine.effects import Floats
+from signals.engine.factors import Ints
+from signals.engine.mixture import Mixture
+from signals.engine.rates import LEAST_BLOCK
+
+# Bins of OpenTelemetry's exponential histogram at scale 2: four to a doubling.
+BINS_A_DOUBLING: Final = 4
+# Everything takes so many times as much ...
+STRETCHES: Final = (1.06, 1.12, 1.2, 1.3, 1.45, 1.7, 2.1, 3.0)
+# ... or so much more of all tasks take a slow path, which takes so many times as much.
+SLOW_SHARES: Final = (0.012, 0.025, 0.05, 0.09, 0.16, 0.3)
+SLOW_STRETCHES: Final = (3.0, 4.5, 7.0, 11.0)
+# The weight of the past beside what the baseline did lately, in tasks; and how fast that fades.
+PAST_TASKS: Final = 150.0
+HALF_LIFE: Final = 180.0
+REFRESH: Final = 15.0
+# How much of any alternative is the baseline's own shape: no value is ever impossible in it.
+LEAKED: Final = 0.02
+_FLOOR: Final = 2e-5
+
+
+def stretched(shape: Floats, times: float) -> Floats:
+    """Return the distribution of values `times` as great, over the same bins [..., B]."""
+    bins = shape.shape[-1]
+    move = BINS_A_DOUBLING * np.log2(times)
+    whole, part = int(move), move - int(move)
+    result = np.zeros_like(shape)
+    for shift, weight in ((whole, 1 - part), (whole + 1, part)):
+        if shift == 0:
+            result += weight * shape
+            continue
+        result[..., shift:] += weight * shape[..., :-shift]
+        result[..., bins - 1] += weight * shape[..., bins - shift :].sum(axis=-1)
+    return result
+
+
+def worse_shapes(shape: Floats) -> Floats:
+    """Return what a degraded release may do to a distribution: [G, B] to [G, K, B]."""
+    slow = sum(stretched(shape, times) for times in SLOW_STRETCHES) / len(SLOW_STRETCHES)
+    found = [stretched(shape, times) for times in STRETCHES]
+    found += [(1 - share) * shape + share * slow for share in SLOW_SHARES]
+    return np.stack(found, axis=1)
+
+
+class TwoArmShapes:
+    """Histograms of the candidate against those of the baseline in the same blocks.
+
+    With q_b predicted from the baseline's past, q_c an alternative made of it, and
+    q_0 = (n_c q_c + n_b q_b) / (n_c + n_b), the factor of a block
+
+        prod over candidate q_c(y) / q_0(y)  x  prod over baseline q_b(y) / q_0(y)
+
+    has mean at most 1 whenever both arms share one distribution, whatever it is and however bad
+    the prediction was (Turner, Ly and Grunwald 2024, J. Statistical Planning and Inference 230).
+    """
+
+    def __init__(self, expected: Floats, *, past: Floats, time_scale: float = 1.0) -> None:
+        """Begin.
+
+        Args:
+            expected: as for `Mixture`, [G].
+            past: what the stable release did before, as counts [G, B]; zeros where unknown.
+            time_scale: units of `elapsed` in a minute.
+        """
+        effects = len(STRETCHES) + len(SLOW_SHARES)
+        self.mixture = Mixture(
+            expected,
+            log_effect_weights=np.full(effects, -np.log(effects)),
+            log_view_weights=np.zeros(1),
+        )
+        self.past = past / np.maximum(past.sum(axis=1, keepdims=True), 1.0)
+        self.known = np.minimum(past.sum(axis=1, keepdims=True), PAST_TASKS)
+        self.lately: Floats = np.zeros(past.shape)
+        self.open: Ints = np.zeros((len(past), 2, past.shape[1]), dtype=np.int64)
+        self.time_scale = time_scale
+        self.seen_at = 0.0
+        self.refreshed_at = -np.inf
+        self.log_ratio: Floats = np.zeros(0)
+        self.ratio: Floats = np.zeros(0)
+
+    def step(self, counts: Ints, *, elapsed: float) -> None:
+        """Take in one block of arrivals, [G, (candidate, baseline), B]."""
+        if elapsed - self.refreshed_at >= REFRESH * self.time_scale:
+            self._predict()
+            self.refreshed_at = elapsed
+        self.open += counts
+        n = self.open.sum(axis=2)
+        full = np.flatnonzero(n[:, 0] * n[:, 1] >= LEAST_BLOCK * np.maximum(n.sum(axis=1), 1))
+        if len(full):
+            share = n[full, 0] / n[full].sum(axis=1)
+            held = self.open[full].astype(float)
+            mixed = np.log1p(share[:, None, None] * (self.ratio[full] - 1))
+            factors = np.einsum("gb,gkb->gk", held[:, 0], self.log_ratio[full])
+            factors -= np.einsum("gb,gkb->gk", held.sum(axis=1), mixed)
+            self.mixture.multiply(full, 0, factors, elapsed=elapsed)
+            self.open[full] = 0
+        fade = 0.5 ** ((elapsed - self.seen_at) / (HALF_LIFE * self.time_scale))
+        self.lately = self.lately * fade + counts[:, 1]
+        self.seen_at = elapsed
+
+    def _predict(self) -> None:
+        told = self.known * self.past + self.lately
+        smooth = 0.7 * told
+        smooth[:, 1:] += 0.15 * told[:, :-1]
+        smooth[:, :-1] += 0.15 * told[:, 1:]
+        smooth += 0.3 / smooth.shape[1]
+        shape = smooth / smooth.sum(axis=1, keepdims=True)
+        shape = (1 - _FLOOR * shape.shape[1]) * shape + _FLOOR
+        self.ratio = LEAKED + (1 - LEAKED) * worse_shapes(shape) / shape[:, None, :]
+        self.log_ratio = np.log(self.ratio)
+
+    def log_evidence(self) -> Floats:
+        return self.mixture.log_evidence()
