@@ -11,6 +11,7 @@ from rollout_console.web import (
     exposure,
     login,
     mix,
+    notifications,
     overview,
     plan_editor,
     plans,
@@ -97,5 +98,32 @@ urlpatterns = [
     path("plans/<str:workflow>/edit/", plan_editor.plan_edit, name="plan_open"),
     path("plans/<str:workflow>/edit/<str:step>/", plan_editor.plan_edit, name="plan_edit"),
     path("plans/<str:workflow>/changes/<int:change_id>/", plans.plan_change, name="plan_change"),
+    path("notifications/", notifications.notifications, name="notifications"),
+    path(
+        "notifications/new/<str:channel>/",
+        notifications.subscription_new,
+        name="subscription_new",
+    ),
+    path("notifications/<int:subscription_id>/", notifications.subscription, name="subscription"),
+    path(
+        "notifications/<int:subscription_id>/test/",
+        notifications.subscription_test,
+        name="subscription_test",
+    ),
+    path(
+        "notifications/<int:subscription_id>/secret/",
+        notifications.subscription_secret,
+        name="subscription_secret",
+    ),
+    path(
+        "notifications/<int:subscription_id>/remove/",
+        notifications.subscription_remove,
+        name="subscription_remove",
+    ),
+    path(
+        "notifications/deliveries/<int:delivery_id>/replay/",
+        notifications.delivery_replay,
+        name="delivery_replay",
+    ),
     path("audit/", audit.audit, name="audit"),
 ]

@@ -41,9 +41,7 @@ class Mixture:
         now_spent = spent_weight(np.full(len(rows), elapsed), self.expected[rows])
         with np.errstate(divide="ignore"):
             fresh = np.log(now_spent - self.spent[rows, view])
-        self.log_m[rows, view] = (
-            np.logaddexp(self.log_m[rows, view], fresh[:, None]) + log_factors
-        )
+        self.log_m[rows, view] = np.logaddexp(self.log_m[rows, view], fresh[:, None]) + log_factors
         self.spent[rows, view] = now_spent
 
     def log_evidence(self) -> Floats:

@@ -53,7 +53,9 @@ def past_of(hours: Ints) -> Past | None:
     for _ in range(_STEPS):
         p = 1 / (1 + np.exp(-design @ weight))
         information = (design * (n * p * (1 - p))[:, None]).T @ design + ridge
-        step = np.linalg.solve(information, design.T @ (x - n * p) - ridge @ weight * (weight != weight[0]))
+        step = np.linalg.solve(
+            information, design.T @ (x - n * p) - ridge @ weight * (weight != weight[0])
+        )
         weight = weight + np.clip(step, -1, 1)
     p = 1 / (1 + np.exp(-design @ weight))
     spread = _day_spread(n, x, p)
