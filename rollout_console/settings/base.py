@@ -273,6 +273,8 @@ RUN_DAYS_KEPT = _days("RUN_DAYS_KEPT", default=30, least=9)
 MINUTE_DAYS_KEPT = _days("MINUTE_DAYS_KEPT", default=40, least=9)
 LEDGER_DAYS_KEPT = _days("LEDGER_DAYS_KEPT", default=400, least=MINUTE_DAYS_KEPT)
 POINT_DAYS_KEPT = _days("POINT_DAYS_KEPT", default=400, least=9)
+# A delivery is tried for a day, and replayed by hand after that.
+DELIVERY_DAYS_KEPT = _days("DELIVERY_DAYS_KEPT", default=90, least=2)
 
 # --- Expansions: how long a request can be approved and started, in seconds ---
 
@@ -288,6 +290,7 @@ WATCH_STEPS = [
     "approvals.expansions.lapses.expansions_sweep",
     "signals.pulls.watch.pulls_overdue",
     "rollout_console.notifications.watch.deliveries_overdue",
+    "rollout_console.notifications.retention.deliveries_prune",
 ]
 
 # --- Pulls: hosts that may be asked (none named: any), and the secrets they want, by name ---

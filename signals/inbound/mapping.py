@@ -70,7 +70,9 @@ def _rule_read(told: Any, pointer: str, paths: Collection[str], faults: list[Fau
         return None
     before = len(faults)
     match = told.get("match")
-    if not isinstance(match, dict) or not 0 < len(match) <= MATCH_MAX or not _are_texts(match):
+    if not isinstance(match, dict):
+        match = {}
+    if not 0 < len(match) <= MATCH_MAX or not _are_texts(match):
         detail = f"`match` is 1 to {MATCH_MAX} labels with the values that they have to have."
         faults.append(_fault(f"{pointer}/match", detail))
     trigger, path = told.get("trigger", ""), told.get("path", "")
