@@ -86,6 +86,7 @@ urlpatterns = [
     path("alerts/<int:alert_id>/ack/", alerts.acknowledge, name="alert_ack"),
     path("alerts/<int:alert_id>/hold/", alerts.hold, name="alert_hold"),
     path("alerts/<int:alert_id>/resolve/", alerts.resolve, name="alert_resolve"),
+    path("rollouts/<str:slug>/outside/<int:alert_id>/end/", alerts.outside_end, name="outside_end"),
     path("exposure/", exposure.versions, name="exposure"),
     path("exposure/<int:number>/", exposure.version, name="exposure_version"),
     path("exposure/at/", exposure.at, name="exposure_at"),

@@ -86,10 +86,16 @@ def outside_facts(path_ids: Collection[int], *, now: datetime) -> list[OutsideFa
 
 
 def outside_rows(
-    *, workflow_ids: Collection[int], firing: bool = True, limit: int = 100
+    *,
+    workflow_ids: Collection[int],
+    paths: Collection[str] | None = None,
+    firing: bool = True,
+    limit: int = 100,
 ) -> Sequence[OutsideRow]:
-    """Return the alerts from outside of these workflows, the newest first."""
+    """Return the alerts from outside of these workflows, or of some paths, the newest first."""
     rows = OutsideAlert.objects.filter(workflow__in=workflow_ids).select_related("workflow", "path")
+    if paths is not None:
+        rows = rows.filter(path__slug__in=paths)
     if firing:
         rows = rows.filter(ended_at=None)
     return [outside_row(row) for row in rows.order_by("-pk")[:limit]]

@@ -375,3 +375,23 @@ def test_a_link_that_is_no_link_is_left_out(live: Rollout) -> None:
     took(group(fired(generatorURL="javascript:alert(1)")))
     assert OutsideAlert.objects.get().link == ""
     assert WorkflowPath.objects.get().outside_alerts.get().trigger == "slow"
+
+
+def test_the_cockpit_shows_what_fires_and_the_owner_ends_it(live: Rollout) -> None:
+    took(group(fired()))
+    guards_watch(now=timezone.now())
+    page = logged_in("owner").get(f"/rollouts/{live.slug}/").content.decode()
+    assert "Alertmanager says that ReplySlow fires since 2026-11-24 07:52:26 UTC" in page
+    assert "Trips slow" in page
+    assert 'data-verdict="tripped" data-guard="slow"' in page
+
+    row = OutsideAlert.objects.get()
+    url = f"/rollouts/{live.slug}/outside/{row.pk}/end/"
+    for name, reason in (("viewer", "over"), ("owner", " ")):
+        logged_in(name).post(url, {"reason": reason})
+        row.refresh_from_db()
+        assert row.ended_at is None
+    logged_in("owner").post(url, {"reason": "Its Alertmanager is gone."})
+    row.refresh_from_db()
+    assert (row.ended_by, row.end_reason) == ("owner", "Its Alertmanager is gone.")
+    assert 'id="outside"' not in logged_in("owner").get(f"/rollouts/{live.slug}/").content.decode()

@@ -127,6 +127,7 @@ FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, st
     "subscription_secret": [({"subscription_id": 1}, (Verb.NOTIFICATIONS_MANAGE,), {})],
     "subscription_remove": [({"subscription_id": 1}, (Verb.NOTIFICATIONS_MANAGE,), {})],
     "delivery_replay": [({"delivery_id": 1}, (Verb.NOTIFICATIONS_MANAGE,), {})],
+    "outside_end": [({"slug": LIVE, "alert_id": 1}, (Verb.ALERT_RESOLVE,), {"reason": "gone"})],
     "alert_ack": [({"alert_id": 1}, (Verb.ALERT_ACKNOWLEDGE,), {})],
     "alert_hold": [({"alert_id": 1}, (Verb.ALERT_HOLD,), {"seconds": "30", "reason": "looking"})],
     "alert_resolve": [({"alert_id": 1}, (Verb.ALERT_RESOLVE,), {"was_right": "no"})],

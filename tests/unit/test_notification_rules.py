@@ -22,7 +22,7 @@ def test_pauses_triple_from_five_seconds_to_two_hours() -> None:
     longest = [wait_s(attempts=n, luck=1.0) for n in range(1, 10)]
     assert longest == [5, 15, 45, 135, 405, 1215, 3645, 7200, 7200]
     assert [wait_s(attempts=n, luck=0.0) for n in (1, 8, 500)] == [2.5, 3600, 3600]
-    # 7 pauses up to 1 h 31 min, then as many of two hours as the day has; half of each at the least.
+    # 7 pauses up to 1 h 31 min, then two hours each; at the least a half of that.
     for luck, tries in ((0.0, 31), (1.0, 19)):
         spent, made = 0.0, 1
         while spent + (pause := wait_s(attempts=made, luck=luck)) <= GIVE_UP_S:

@@ -1,5 +1,6 @@
 """One rollout, whole: what its cockpit shows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -32,6 +33,7 @@ from rollout_console.web.words import (
 )
 from signals.alerts.models import Alert
 from signals.guards.selectors import VerdictRow, verdict_rows
+from signals.outside.selectors import OutsideRow, outside_rows
 
 TIMELINE_MAX: Final = 40
 
@@ -88,6 +90,8 @@ class Cockpit:
     criteria: list[GuardRow]
     triggers: list[GuardRow]
     problems: list[ShownProblem]
+    outside: Sequence[OutsideRow]
+    may_end: bool
     source: dict[str, Any]
     timeline: list[Happening]
     bar: list[Button]
@@ -130,6 +134,11 @@ def cockpit(rollout: Rollout, *, principal: Principal, now: datetime) -> Cockpit
         criteria=criteria,
         triggers=[_guard(verdict) for verdict in verdicts if verdict.kind == "trigger"],
         problems=problems_shown(workflow_id=rollout.workflow_id, rollout=rollout.slug),
+        outside=outside_rows(
+            workflow_ids=[rollout.workflow_id],
+            paths=[verdict.path for verdict in verdicts],
+        ),
+        may_end=principal.may(Verb.ALERT_RESOLVE, rollout.workflow_id),
         source=rollout.candidate.source or {},
         timeline=timeline(rollout.slug),
         bar=bar,
