@@ -14,9 +14,9 @@ from rollout_console.api.fields import Body, Choice, Flag, Text
 from rollout_console.api.reads import LIST_PARAMETERS, PAGE, PAGE_MAX, listed, whole
 from rollout_console.api.serializers import Out
 from rollout_console.catalog.models import Workflow
-from rollout_console.core.errors import NotFound
+from rollout_console.core.errors import InvalidInput, NotFound
 from rollout_console.notifications import services
-from rollout_console.notifications.models import SEVERITIES, Channel, DeliveryState
+from rollout_console.notifications.models import SEVERITIES, Channel, DeliveryState, Subscription
 from rollout_console.notifications.rules import EVENT_TYPES
 from rollout_console.notifications.selectors import (
     SubscriptionRow,
@@ -136,10 +136,15 @@ class SubscriptionView(ApiView):
         responses=SubscriptionOut,
     )
     def put(self, request: Request, subscription_id: int) -> Response:
-        _permit(self, subscription_id)
+        found = _permit(self, subscription_id)
+        told = _told(request)
+        slug = None if found.workflow is None else found.workflow.slug
+        if "workflow" in request.data and request.data["workflow"] != slug:
+            detail = "The workflow stays: remove this one and set up another."
+            raise InvalidInput(detail, errors=[{"pointer": "/workflow", "detail": detail}])
         services.subscription_change(
             subscription_id=subscription_id,
-            told=_told(request),
+            told=told,
             principal=self.principal,
             now=self.now,
         )
@@ -258,6 +263,6 @@ def _row(view: ApiView, subscription_id: int) -> SubscriptionRow:
     return rows[0]
 
 
-def _permit(view: ApiView, subscription_id: int) -> None:
+def _permit(view: ApiView, subscription_id: int) -> Subscription:
     """Refuse before the body is looked at."""
-    services.subscription_permit(subscription_id=subscription_id, principal=view.principal)
+    return services.subscription_permit(subscription_id=subscription_id, principal=view.principal)

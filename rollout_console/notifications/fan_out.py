@@ -6,7 +6,9 @@ from typing import Final
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 
+from approvals.authority.matrix import Role
 from approvals.authority.principals import persons_in_role
 from rollout_console.catalog.models import Person, Workflow
 from rollout_console.core.models import OutboxEvent
@@ -48,6 +50,9 @@ def _some(now: datetime) -> int:
     }
     made: list[Delivery] = []
     for event in events:
+        if event.created_at <= now - timedelta(seconds=GIVE_UP_S):
+            # No news any more, as when the console was down or had nobody to tell till now.
+            continue
         wanted = [
             each
             for each in subscriptions
@@ -101,15 +106,21 @@ def recipients(names: Iterable[str], workflow: Workflow | None) -> list[Person]:
     """Return the active people with a mail address whom roles and user names stand for."""
     found: dict[int, Person] = {}
     for name in names:
-        people = (
-            persons_in_role(name, workflow)
-            if workflow is not None
-            else list(Person.objects.filter(username=name))
-        )
+        people = persons_in_role(name, workflow) if workflow is not None else _anywhere(name)
         for person in people:
             if person.is_active and person.email:
                 found.setdefault(person.pk, person)
     return list(found.values())
+
+
+def _anywhere(name: str) -> list[Person]:
+    """Return who has a role in any workflow, or this user name: for what is about none."""
+    named = Q(username=name) | Q(memberships__role=name)
+    if name == Role.OWNER:
+        named |= Q(owned_workflows__isnull=False)
+    elif name == Role.DEPUTY:
+        named |= Q(deputised_workflows__isnull=False)
+    return list(Person.objects.filter(named).distinct().order_by("username"))
 
 
 def _is_wanted(subscription: Subscription, event: OutboxEvent) -> bool:

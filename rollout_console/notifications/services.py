@@ -122,6 +122,8 @@ def subscription_change(
     subscription = _locked(subscription_id, principal)
     if told.channel != subscription.channel:
         raise _fault("/channel", "The channel stays: remove this one and set up another.")
+    if told.secret:
+        raise _fault("/secret", "A secret is renewed, not put: the old one signs for a day then.")
     _check(told, is_new=False)
     before = _facts(subscription)
     old_address = unseal_or_none(subscription.address)

@@ -18,7 +18,7 @@ from rollout_console.notifications.words import Message
 SERVICES: Final = frozenset(
     {
         *("NotifyDingTalk", "NotifyDiscord", "NotifyFeishu", "NotifyFlock", "NotifyGoogleChat"),
-        *("NotifyGotify", "NotifyLark", "NotifyMatrix", "NotifyMattermost", "NotifyMSTeams"),
+        *("NotifyGotify", "NotifyLark", "NotifyMatrix", "NotifyMattermost"),
         *("NotifyNtfy", "NotifyOpsgenie", "NotifyPagerDuty", "NotifyRocketChat", "NotifySlack"),
         *("NotifySplunk", "NotifyTelegram", "NotifyTwist", "NotifyWebexTeams", "NotifyWorkflows"),
         *("NotifyZulip",),
@@ -47,10 +47,11 @@ def service_fault(address: str) -> str | None:
     """Return why no message may go to this address, as far as its text says; else None."""
     plugin = _plugin(address)
     if plugin is None:
-        return "This is no address of a service in Apprise's form, such as slack://… or msteams://…"
+        return "This is no address of a service in Apprise's form, such as slack://… or discord://…"
     if type(plugin).__name__ not in SERVICES:
         return "Messages do not go to this kind of service; a signed webhook goes to any address."
-    return host_fault(str(plugin.host)) if _has_host(plugin) else None
+    host = _own_host(plugin)
+    return host_fault(host) if host else None
 
 
 def service_shown(address: str) -> str:
@@ -58,8 +59,8 @@ def service_shown(address: str) -> str:
     plugin = _plugin(address)
     if plugin is None:
         return ""
-    where = f" at {plugin.host}" if _has_host(plugin) else ""
-    return f"{plugin.service_name}{where}"[:200]
+    host = _own_host(plugin)
+    return f"{plugin.service_name} at {host}"[:200] if host else str(plugin.service_name)[:200]
 
 
 def service_send(*, address: str, message: Message) -> Outcome:
@@ -72,8 +73,8 @@ def service_send(*, address: str, message: Message) -> Outcome:
     heard = _Heard()
     _log.addHandler(heard)
     try:
-        if _has_host(plugin):
-            host_look_up(str(plugin.host), plugin.port or 443)
+        if host := _own_host(plugin):
+            host_look_up(host, plugin.port or 443)
         if plugin.notify(body=message.text, title=message.title):
             return Outcome()
     except AddressRefused as refused:
@@ -102,8 +103,15 @@ def _plugin(address: str) -> Any:
     return apprise.Apprise.instantiate(address, asset=asset, suppress_exceptions=True)
 
 
-def _has_host(plugin: Any) -> bool:
-    return any("{host}" in template for template in plugin.templates)
+def _own_host(plugin: Any) -> str:
+    """Return the host that a service runs on, "" where that is its maker's and not in the address.
+
+    What stands in a host's place may be a token then.
+    """
+    if getattr(plugin, "mode", None) in ("cloud", "t2bot"):
+        return ""
+    takes_host = any("{host}" in template for template in plugin.templates)
+    return str(plugin.host or "") if takes_host else ""
 
 
 def _timeouts() -> str:

@@ -21,6 +21,7 @@ from rollout_console.core.models import OutboxEvent
 from rollout_console.notifications.deliver import deliveries_send
 from rollout_console.notifications.fan_out import outbox_fan_out
 from rollout_console.notifications.models import Delivery, DeliveryAttempt, Subscription
+from rollout_console.notifications.retention import _Round, deliveries_prune
 from rollout_console.notifications.selectors import deliveries_failing
 from rollout_console.notifications.services import (
     NobodyToMail,
@@ -561,3 +562,36 @@ def test_what_does_not_fit_is_named(
         subscribed(workflow, **fields)
     assert [error["pointer"] for error in refused.value.facts["errors"]] == [pointer]
     assert not Subscription.objects.exists()
+
+
+def test_what_is_a_day_old_is_told_to_nobody(workflow: Workflow) -> None:
+    Person.objects.filter(username="owner").update(email="owner@example.com")
+    with Receiver() as receiver:
+        subscribed(workflow, address=receiver.url)
+        Subscription.objects.update(created_at=timezone.now() - timedelta(days=9))
+        happened(workflow, owner="owner")
+        OutboxEvent.objects.filter(delivered_at=None).update(
+            created_at=timezone.now() - timedelta(days=1)
+        )
+        assert send() == 0
+        assert (receiver.received, mail.outbox) == ([], [])
+    assert not OutboxEvent.objects.filter(delivered_at=None).exists()
+
+
+def test_what_is_over_goes_in_its_time_and_what_is_to_be_sent_stays(
+    workflow: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    OutboxEvent.objects.all().delete()
+    with Receiver(lambda: 500) as receiver:
+        subscribed(workflow, address=receiver.url)
+        happened(workflow)
+        send()
+        receiver.answer = lambda: 200
+        happened(workflow)
+        send()
+    monkeypatch.setattr(_Round, "due_at", float("-inf"))
+    assert deliveries_prune(now=timezone.now() + timedelta(days=89)) == 0
+    monkeypatch.setattr(_Round, "due_at", float("-inf"))
+    assert deliveries_prune(now=timezone.now() + timedelta(days=91)) == 2
+    assert only().state == "failed"
+    assert OutboxEvent.objects.count() == 1
