@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from signals.engine.budget import chance, guilty, rollout_log_evidence
 from signals.engine.categories import Categories
@@ -21,6 +20,10 @@ from signals.engine.shapes import TwoArmShapes, stretched, worse_shapes
 from signals.engine.subjects import Subjects
 
 ALL = np.arange(1)
+
+
+def binomial(x: int, n: int, p: np.ndarray | float) -> np.ndarray:
+    return np.asarray(comb(n, x) * np.asarray(p) ** x * (1 - np.asarray(p)) ** (n - x))
 
 
 def ints(*values: int) -> np.ndarray:
@@ -37,7 +40,7 @@ def test_an_exact_factor_has_mean_one_whatever_rate_both_arms_share(
     log_odds = np.concatenate([LOG_EFFECTS, -LOG_EFFECTS])[None, :]
     mean = np.zeros(log_odds.shape[1])
     for x_c in possible:
-        chance_of = stats.hypergeom.pmf(x_c, n_c + n_b, n_c, total)
+        chance_of = comb(n_c, x_c) * comb(n_b, total - x_c) / comb(n_c + n_b, total)
         factor = two_arm_factors(
             ints(n_c), ints(x_c), ints(n_b), ints(total - x_c), log_odds, np.zeros(1)
         )
@@ -76,7 +79,7 @@ def test_a_factor_against_a_margin_has_mean_at_most_one_inside_it(odds: float, s
 def test_a_rate_below_its_limit_earns_nothing_on_average(n: int, limit: float, part: float) -> None:
     rate = limit * part
     mean = sum(
-        stats.binom.pmf(x, n, rate)
+        binomial(x, n, rate)
         * np.exp(one_arm_factors(ints(n), ints(x), np.array([limit]), LOG_EFFECTS[None, :])[0])
         for x in range(n + 1)
     )
@@ -129,7 +132,7 @@ def test_a_followed_level_foretells_with_chances_that_add_up_to_one() -> None:
             ALL, np.array([[n_c, x_c, n_b, x_b]]).astype(float), usual, elapsed_s=np.array([1260.0])
         )
         p = 1 / (1 + np.exp(-(usual[0] + OFFSETS)))
-        likely = stats.binom.pmf(x_c, n_c, p) * stats.binom.pmf(x_b, n_b, p)
+        likely = binomial(x_c, n_c, p) * binomial(x_b, n_b, p)
         calm += float((before[:, 0] * likely).sum()) * np.exp(factor[0])
     np.testing.assert_allclose(calm, 1.0, rtol=1e-6)
 
@@ -160,7 +163,7 @@ def test_weights_of_starts_never_pass_one_and_only_grow() -> None:
 @given(seed=st.integers(0, 10_000), cut=st.integers(1, 59))
 @settings(deadline=None, max_examples=20)
 def test_evidence_is_the_same_beside_other_guards_and_after_any_pause(seed: int, cut: int) -> None:
-    """A guard alone, among others, and picked up again from what was kept."""
+    """A guard alone, among others, and picked up again: equal as far as single precision goes."""
     rng = np.random.default_rng(seed)
     n = rng.integers(0, 6, (60, 3, 2))
     counts = np.stack([n[..., 0], rng.binomial(n[..., 0], 0.2), n[..., 1]], axis=-1)
@@ -186,7 +189,7 @@ def test_evidence_is_the_same_beside_other_guards_and_after_any_pause(seed: int,
             for name in ("calm", "worse", "spent", "minute"):
                 getattr(kept.level, name)[:] = getattr(alone.level, name)
             alone = kept
-    assert alone.log_evidence()[0] == pytest.approx(together.log_evidence()[0], rel=1e-11)
+    assert alone.log_evidence()[0] == pytest.approx(together.log_evidence()[0], rel=1e-6)
 
 
 def test_a_plain_degradation_is_found_and_an_outage_of_both_arms_is_not_blamed() -> None:
