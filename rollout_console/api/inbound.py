@@ -51,11 +51,11 @@ class OutsideAlertOut(Out):
     workflow = serializers.CharField()
     path = serializers.CharField()
     trigger = serializers.CharField(help_text="The trigger that it trips; empty for a mark only.")
-    source = serializers.ChoiceField(Source.choices)
+    source = serializers.ChoiceField(Source.choices)  # type: ignore[assignment]  # a declared field
     name = serializers.CharField()
     summary = serializers.CharField()
     sentence = serializers.CharField()
-    labels = serializers.DictField(child=serializers.CharField())  # type: ignore[assignment]  # likewise
+    labels = serializers.DictField(child=serializers.CharField())
     link = serializers.CharField()
     started_at = serializers.DateTimeField()
     received_at = serializers.DateTimeField()

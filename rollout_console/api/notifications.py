@@ -139,7 +139,8 @@ class SubscriptionView(ApiView):
         found = _permit(self, subscription_id)
         told = _told(request)
         slug = None if found.workflow is None else found.workflow.slug
-        if "workflow" in request.data and request.data["workflow"] != slug:
+        given: Any = request.data
+        if given.get("workflow", slug) != slug:
             detail = "The workflow stays: remove this one and set up another."
             raise InvalidInput(detail, errors=[{"pointer": "/workflow", "detail": detail}])
         services.subscription_change(

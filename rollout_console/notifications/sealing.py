@@ -44,7 +44,7 @@ def unseal(sealed: str) -> str:
 
 def _keys() -> MultiFernet:
     return MultiFernet(
-        [_key(secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+        [_key(str(secret)) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
     )
 
 

@@ -361,14 +361,14 @@ def _check(told: Told, *, is_new: bool) -> None:
         check = address_fault if told.channel == Channel.WEBHOOK else service_fault
         if len(address) > ADDRESS_MAX or "\x00" in address:
             fault("/address", f"An address has at most {ADDRESS_MAX:,} characters and no NUL.")
-        elif detail := check(address):
-            fault("/address", detail)
+        elif why := check(address):
+            fault("/address", why)
     elif told.address:
         fault("/address", "Mail goes to recipients, not to an address.")
     if told.secret and told.channel != Channel.WEBHOOK:
         fault("/secret", "Only webhooks are signed.")
-    elif told.secret and (detail := secret_fault(told.secret)):
-        fault("/secret", detail)
+    elif told.secret and (why := secret_fault(told.secret)):
+        fault("/secret", why)
     if errors:
         raise InvalidInput(f"The subscription does not fit: {errors[0]['detail']}", errors=errors)
     _mail_check(told.channel)

@@ -46,10 +46,8 @@ def subscription_new(request: ConsoleRequest, channel: str) -> HttpResponse:
     if channel not in Channel.values:
         raise NotFound(f"There is no channel “{channel}”.")
     if request.method != "POST":
-        typed = {"name": "", "enabled": True, "types": [], "recipients": "owner"}
-        return _form(
-            request, typed={**typed, "severity": "low", "channel": channel, "workflow": ""}
-        )
+        blank = {"name": "", "workflow": "", "types": [], "severity": "low", "enabled": True}
+        return _form(request, typed={**blank, "recipients": "owner", "channel": channel})
     typed = _typed(request, channel)
     workflow = _workflow(request, typed["workflow"])
     services.manage_require(request.principal, workflow)

@@ -66,7 +66,7 @@ def fired(status: str = "firing", **fields: Any) -> dict[str, Any]:
     }
 
 
-def group(*alerts: dict[str, Any], **fields: Any) -> dict[str, Any]:
+def group(*alerts: Any, **fields: Any) -> dict[str, Any]:
     """A body as Alertmanager sends it."""
     return {
         "receiver": "rollout-console",
@@ -225,7 +225,7 @@ def test_no_criterion_holds_while_its_path_is_marked(live: Rollout) -> None:
     guards_look(now=timezone.now(), reread=True)
     assert verdict("cost-inside").verdict == "holding"
 
-    mark = {"labels": {"rollout_trigger": None, "rollout_path": "draft"}}
+    mark: dict[str, Any] = {"labels": {"rollout_trigger": None, "rollout_path": "draft"}}
     took(grafana(fired(**mark)), source="grafana")
     # Long before the criterion would be read again by itself.
     guards_watch(now=timezone.now())

@@ -78,8 +78,11 @@ def over_the_api(stack: Stack, receiver: Receiver) -> None:
 
 @pytest.mark.parametrize("broker", [None, NO_BROKER], ids=["job", "keeper"])
 def test_an_alert_from_outside_contains_and_is_told(broker: str | None) -> None:
-    given = {"NOTIFY_LOOPBACK": "true", **({} if broker is None else {"REDIS_URL": broker})}
-    with Receiver() as receiver, Stack(**given) as stack:
+    loopback = "true"
+    stack = Stack(NOTIFY_LOOPBACK=loopback)
+    if broker is not None:
+        stack = Stack(NOTIFY_LOOPBACK=loopback, REDIS_URL=broker)
+    with Receiver() as receiver, stack:
         over_the_api(stack, receiver)
 
 
