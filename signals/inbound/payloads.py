@@ -86,8 +86,12 @@ def _alert_read(told: Any, index: int, faults: list[Fault]) -> InboundAlert | No
     if started_at is None:
         faults.append(_fault(index, f"{at}/startsAt", "A time: RFC 3339 with an offset."))
     fingerprint = told.get("fingerprint") or _fingerprint(labels)
-    if not isinstance(fingerprint, str) or not 0 < len(fingerprint) <= FINGERPRINT_MAX:
-        detail = f"Text of at most {FINGERPRINT_MAX} characters."
+    if (
+        not isinstance(fingerprint, str)
+        or not 0 < len(fingerprint) <= FINGERPRINT_MAX
+        or "\0" in fingerprint
+    ):
+        detail = f"Text of at most {FINGERPRINT_MAX} characters without NUL."
         faults.append(_fault(index, f"{at}/fingerprint", detail))
     if faults or started_at is None:
         return None
@@ -96,7 +100,9 @@ def _alert_read(told: Any, index: int, faults: list[Fault]) -> InboundAlert | No
     # Made for the rule that had no data; its own name says more.
     shown = f"{labels.get('rulename', '')} ({name})".strip() if is_no_data else name
     link = told.get("generatorURL")
-    is_link = isinstance(link, str) and link.startswith(("http://", "https://"))
+    is_link = (
+        isinstance(link, str) and link.startswith(("http://", "https://")) and "\0" not in link
+    )
     return InboundAlert(
         index=index,
         name=(shown or "an alert without a name")[:NAME_MAX],

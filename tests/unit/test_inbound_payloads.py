@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from signals.catalogue import signal_of
 from signals.guards.decide import Decision, Evidence, Rule, Word, decide
@@ -187,3 +189,43 @@ def test_when_it_trips(
     since = NOW + timedelta(seconds=since_s)
     assert told.trips("slow", since=since, looked_at=looked_at) == trips
     assert not told.trips("other", since=since, looked_at=looked_at)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just("\0"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"alerts": st.lists(JSON | st.fixed_dictionaries({}, optional=dict.fromkeys(ALERT, JSON)))},
+        optional={"version": JSON, "truncatedAlerts": JSON},
+    )
+    | JSON
+)
+def test_every_alert_is_read_or_named(document: Any) -> None:
+    batch = batch_read(document, source="alertmanager")
+    told = document.get("alerts") if isinstance(document, dict) else None
+    whole = [fault for fault in batch.faults if "index" not in fault]
+    if isinstance(told, list) and not whole:
+        seen = {alert.index for alert in batch.alerts} | {fault["index"] for fault in batch.faults}
+        assert seen == set(range(len(told)))
+    else:
+        assert len(whole) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "pointer"),
+    [
+        ("fingerprint", "a\0b", "/alerts/0/fingerprint"),
+        ("fingerprint", 7, "/alerts/0/fingerprint"),
+        ("labels", {"a": "b\0"}, "/alerts/0/labels"),
+        ("annotations", [], "/alerts/0/annotations"),
+        ("status", None, "/alerts/0/status"),
+    ],
+)
+def test_what_cannot_be_kept_is_named(field: str, value: Any, pointer: str) -> None:
+    batch = read({**ALERT, field: value})
+    assert [fault["pointer"] for fault in batch.faults] == [pointer]
