@@ -6,11 +6,13 @@ from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
+from approvals.authority.principals import SYSTEM
 from rollout_console.core import outbox
 from rollout_console.notifications.deliver import deliveries_send
 from rollout_console.notifications.fan_out import outbox_fan_out
 from rollout_console.notifications.models import Delivery
 from rollout_console.rollouts.states import RolloutState
+from signals.outside.services import Told, outside_alert_put
 from tests.browser.test_pages_look import (
     JUDGED,
     LOOKS,
@@ -80,12 +82,52 @@ def test_a_webhook_is_set_up_tried_and_seen_to_fail(
         judge(page, f"notifications-{channel}")
 
 
+def test_an_alert_from_outside_is_shown_and_ended(
+    page: Page, console: Console, reports: list[str]
+) -> None:
+    rollout = rollout_at(RolloutState.LIVE)
+    now = timezone.now()
+    outside_alert_put(
+        told=Told(
+            source="alertmanager",
+            fingerprint="1a30ba71cca2921f",
+            name="ReplySlow",
+            summary="p95 of replies above 6 s for 5 minutes",
+            labels={},
+            link="https://prometheus.example/graph?g0.expr=up",
+            started_at=now,
+            is_firing=True,
+            is_silent=False,
+        ),
+        workflow=rollout.workflow,
+        path=rollout.workflow.paths.get(),
+        trigger="slow",
+        principal=SYSTEM,
+        now=now,
+    )
+    page.emulate_media(reduced_motion="reduce")
+    log_in(page, console)
+    page.goto(f"{console.url}/rollouts/{rollout.slug}/")
+    card = page.locator("#outside")
+    expect(card).to_contain_text("Alertmanager says that ReplySlow fires since")
+    card.get_by_text("End it by hand").click()
+    judge(page, "outside")
+    card.get_by_label("Why ReplySlow is over").fill("Its Alertmanager is gone.")
+    card.get_by_role("button", name="End it").click()
+    expect(page.get_by_role("status").first).to_contain_text("It is ended here.")
+    expect(card).to_have_count(0)
+
+
 def judge(page: Page, name: str) -> None:
     faults: dict[str, object] = {}
     for size, theme in LOOKS:
         width, height = SIZES[size]
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=theme)
+        if name == "outside":
+            # Loaded at this width, as a phone does; a chart follows a turn a moment later.
+            page.reload()
+            page.locator("#outside").get_by_text("End it by hand").click()
         shot(page, f"{name}-{size}-{theme}")
         wide = page.evaluate(TOO_WIDE)
         if wide > 0:
