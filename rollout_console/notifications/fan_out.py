@@ -1,6 +1,6 @@
 """The outbox becomes deliveries: one for each subscription that wants an event, one a person."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -9,11 +9,11 @@ from django.db import transaction
 from django.db.models import Q
 
 from approvals.authority.matrix import Role
-from approvals.authority.principals import persons_in_role
+from approvals.authority.principals import persons_told
 from rollout_console.catalog.models import Person, Workflow
 from rollout_console.core.models import OutboxEvent
 from rollout_console.notifications.models import Channel, Delivery, Subscription
-from rollout_console.notifications.rules import GIVE_UP_S, Wants, concerned, is_wanted
+from rollout_console.notifications.rules import GIVE_UP_S, Concerned, Wants, concerned, is_wanted
 
 BATCH: Final = 200
 
@@ -63,7 +63,7 @@ def _some(now: datetime) -> int:
             event,
             subscriptions=wanted,
             workflow=workflows.get(event.workflow),
-            names=concerned(event.type, event.data),
+            told=concerned(event.type, event.data),
             now=now,
         )
     Delivery.objects.bulk_create(made, ignore_conflicts=True)
@@ -76,17 +76,18 @@ def deliveries_of(
     *,
     subscriptions: Iterable[Subscription],
     workflow: Workflow | None,
-    names: Sequence[str],
+    told: Concerned,
     now: datetime,
 ) -> list[Delivery]:
-    """Return an event's deliveries, unsaved: to these subscriptions, and by mail to these names.
+    """Return an event's deliveries, unsaved: to these subscriptions, and by mail to `told`.
 
     Without a mail server, or without an address of theirs, nobody is mailed: the notifications
     page says both.
     """
     made = []
     mailed: dict[int, Subscription | None] = {}
-    for person in recipients(names, workflow):
+    named = list(Person.objects.filter(username__in=told.people))
+    for person in [*_reached(named), *recipients(told.roles, workflow)]:
         mailed.setdefault(person.pk, None)
     for subscription in subscriptions:
         if subscription.channel != Channel.EMAIL:
@@ -106,11 +107,15 @@ def recipients(names: Iterable[str], workflow: Workflow | None) -> list[Person]:
     """Return the active people with a mail address whom roles and user names stand for."""
     found: dict[int, Person] = {}
     for name in names:
-        people = persons_in_role(name, workflow) if workflow is not None else _anywhere(name)
-        for person in people:
-            if person.is_active and person.email:
-                found.setdefault(person.pk, person)
+        # Where all of a role are out, whoever stands in for them is told.
+        people = persons_told(name, workflow) if workflow is not None else _anywhere(name)
+        for person in _reached(people):
+            found.setdefault(person.pk, person)
     return list(found.values())
+
+
+def _reached(people: Iterable[Person]) -> list[Person]:
+    return [person for person in people if person.is_active and person.email]
 
 
 def _anywhere(name: str) -> list[Person]:

@@ -9,7 +9,9 @@ EVENT_TYPES: Final[Mapping[str, str]] = {
     "alert.opened": "An alert opened",
     "alert.half_time": "Half of an alert's clock is over",
     "alert.escalated": "An alert climbed the ladder",
+    "alert.recurred": "A trigger tripped again",
     "alert.resolved": "An alert was resolved",
+    "alert.reopened": "An alert was opened again",
     "rollout.changed": "A rollout changed",
     "expansion.requested": "An expansion was requested",
     "expansion.decided": "An expansion was decided",
@@ -41,6 +43,14 @@ class Wants:
     severity: str
 
 
+@dataclass(frozen=True, slots=True)
+class Concerned:
+    """Whom an event concerns: people by user name, and roles in its workflow."""
+
+    people: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+
+
 def is_wanted(wants: Wants, *, type_: str, workflow: str, data: Mapping[str, Any]) -> bool:
     """Whether an event is what a subscription asks for.
 
@@ -56,25 +66,27 @@ def is_wanted(wants: Wants, *, type_: str, workflow: str, data: Mapping[str, Any
     return _SEVERITIES.index(severity) >= _SEVERITIES.index(wants.severity)
 
 
-def concerned(type_: str, data: Mapping[str, Any]) -> list[str]:
-    """Return the roles and user names whom the console mails without any subscription.
+def concerned(type_: str, data: Mapping[str, Any]) -> Concerned:
+    """Return whom the console mails without any subscription.
 
     Alerts go to who answers for them, containment to owner and leads, a request to those who may
-    approve it; `data.notify` names further people.
+    approve it; `data.notify` names further people, whom the ladder or a half-time is for. An alert
+    that is quiet pages nobody.
     """
     named = data.get("notify")
     told = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
-    if type_ == "alert.opened":
-        told.append(str(data.get("owner") or "owner"))
-    elif type_ == "alert.half_time":
-        told.append(str(data.get("deputy") or "deputy"))
+    people, roles = list(dict.fromkeys(told)), []
+    if type_ == "alert.opened" and not data.get("quiet"):
+        people.append(str(data.get("owner") or ""))
+    elif type_ == "alert.half_time" and not people:
+        roles.append("deputy")
     elif type_ == "rollout.changed" and data.get("action") in CONTAINED:
-        told += ["owner", "lead"]
+        roles += ["owner", "lead"]
     elif type_ == "expansion.requested":
-        told.append("approver")
+        roles.append("approver")
     elif type_ == "expansion.decided":
-        told.append("owner")
-    return list(dict.fromkeys(told))
+        roles.append("owner")
+    return Concerned(people=tuple(name for name in people if name), roles=tuple(roles))
 
 
 def wait_s(*, attempts: int, luck: float, retry_after_s: float | None = None) -> float:

@@ -26,7 +26,7 @@ from rollout_console.notifications.models import (
     DeliveryState,
     Subscription,
 )
-from rollout_console.notifications.rules import EVENT_TYPES, GIVE_UP_S, TEST
+from rollout_console.notifications.rules import EVENT_TYPES, GIVE_UP_S, TEST, Concerned
 from rollout_console.notifications.sealing import Unreadable, seal, unseal
 from rollout_console.notifications.teams import service_fault, service_shown
 
@@ -205,7 +205,9 @@ def subscription_test(
         # Handed on here, to this subscription alone.
         delivered_at=now,
     )
-    made = deliveries_of(event, subscriptions=[subscription], workflow=workflow, names=(), now=now)
+    made = deliveries_of(
+        event, subscriptions=[subscription], workflow=workflow, told=Concerned(), now=now
+    )
     if not made:
         raise NobodyToMail(
             "None of the recipients is an active person with a mail address: name people, or give"

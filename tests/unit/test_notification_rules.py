@@ -8,6 +8,7 @@ import pytest
 from rollout_console.notifications.rules import (
     EVENT_TYPES,
     GIVE_UP_S,
+    Concerned,
     Wants,
     concerned,
     is_wanted,
@@ -55,21 +56,25 @@ def test_wanted(wants: Wants, type_: str, data: dict[str, Any], wanted: bool) ->
 
 
 @pytest.mark.parametrize(
-    ("type_", "data", "told"),
+    ("type_", "data", "people", "roles"),
     [
-        ("alert.opened", {"owner": "ada"}, ["ada"]),
-        ("alert.opened", {}, ["owner"]),
-        ("alert.half_time", {"deputy": "bo"}, ["bo"]),
-        ("alert.escalated", {"notify": ["cy", "di", "cy", 7]}, ["cy", "di"]),
-        ("alert.resolved", {"owner": "ada"}, []),
-        ("rollout.changed", {"action": "rolled_back"}, ["owner", "lead"]),
-        ("rollout.changed", {"action": "expanded"}, []),
-        ("expansion.requested", {}, ["approver"]),
-        ("expansion.decided", {"notify": "not a list"}, ["owner"]),
+        ("alert.opened", {"owner": "ada"}, ("ada",), ()),
+        ("alert.opened", {"owner": "ada", "quiet": True}, (), ()),
+        ("alert.half_time", {"deputy": "bo", "notify": ["cy"]}, ("cy",), ()),
+        ("alert.half_time", {"deputy": "bo"}, (), ("deputy",)),
+        ("alert.escalated", {"notify": ["cy", "di", "cy", 7]}, ("cy", "di"), ()),
+        ("alert.recurred", {"owner": "ada", "notify": []}, (), ()),
+        ("alert.resolved", {"owner": "ada"}, (), ()),
+        ("rollout.changed", {"action": "rolled_back"}, (), ("owner", "lead")),
+        ("rollout.changed", {"action": "expanded"}, (), ()),
+        ("expansion.requested", {}, (), ("approver",)),
+        ("expansion.decided", {"notify": "not a list"}, (), ("owner",)),
     ],
 )
-def test_concerned(type_: str, data: dict[str, Any], told: list[str]) -> None:
-    assert concerned(type_, data) == told
+def test_concerned(
+    type_: str, data: dict[str, Any], people: tuple[str, ...], roles: tuple[str, ...]
+) -> None:
+    assert concerned(type_, data) == Concerned(people, roles)
 
 
 def test_every_type_has_a_sentence_whatever_its_data_lack() -> None:
