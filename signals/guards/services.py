@@ -36,6 +36,7 @@ from signals.guards.evidence import (
 )
 from signals.guards.models import Compare, Guard, GuardKind, Severity, Verdict, VerdictChange
 from signals.ingest.selectors import queue_state
+from signals.outside.selectors import outside_facts
 from signals.own.models import OwnSignal
 
 # Reports that wait longer than this say nothing of now; a setting may change it.
@@ -212,7 +213,16 @@ def guards_look(
     )
     if workflow_ids is not None:
         guards = guards.filter(workflow_id__in=list(workflow_ids))
-    due = [guard for guard in guards.order_by("pk") if reread or _is_due(guard, now)]
+    watched = list(guards.order_by("pk"))
+    outside = outside_facts({guard.path_id for guard in watched}, now=now)
+    changed: dict[int, datetime] = {}
+    for fact in outside:
+        changed[fact.path_id] = max(fact.changed_at, changed.get(fact.path_id, fact.changed_at))
+    due = [
+        guard
+        for guard in watched
+        if reread or _is_due(guard, now, outside_at=changed.get(guard.path_id))
+    ]
     if not due:
         return []
     # Read before the evidence: everything up to this drain is in what is judged.
@@ -220,7 +230,7 @@ def guards_look(
     queue_age_s = queue_state(now=now).oldest_age_s
     limit_s = queue_limit_s()
     looked = []
-    for guard, evidence in evidence_of(due, now=now):
+    for guard, evidence in evidence_of(due, outside=outside, now=now):
         decision = decide(
             _rule(guard), evidence, now=now, queue_age_s=queue_age_s, queue_limit_s=limit_s
         )
@@ -290,14 +300,18 @@ def _retire(guard: Guard, now: datetime) -> None:
     guard.save(update_fields=["retired_at", "armed"])
 
 
-def _is_due(guard: Guard, now: datetime) -> bool:
+def _is_due(guard: Guard, now: datetime, *, outside_at: datetime | None) -> bool:
     """Whether the evidence can have moved enough since the last look to read it again.
+
+    `outside_at` is when another system last said something new of the path.
 
     Every accepted batch asks for a look. A hard cap gets each one; a window is read again after
     a small part of its length, so that watching long windows stays cheap under heavy traffic.
     """
     held = verdict_of(guard)
     if held is None or is_cap(guard):
+        return True
+    if outside_at is not None and outside_at >= held.evaluated_at:
         return True
     length = min(float(guard.window_s), (now - started_at(guard)).total_seconds())
     if guard.kind == GuardKind.TRIGGER:
