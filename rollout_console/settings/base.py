@@ -290,6 +290,7 @@ WATCH_STEPS = [
     "approvals.expansions.lapses.expansions_sweep",
     "signals.pulls.watch.pulls_overdue",
     "rollout_console.notifications.watch.deliveries_overdue",
+    "rollout_console.notifications.failing.failing_watch",
     "rollout_console.notifications.retention.deliveries_prune",
 ]
 

@@ -239,6 +239,23 @@ def pause_finding(*, rollout: str, since: datetime, until: datetime) -> Finding:
     )
 
 
+def delivery_finding(
+    *, rollout: str, channel: str, count: int, since: datetime, error: str
+) -> Finding:
+    """Return the problem that what is told of a rollout by a channel does not arrive."""
+    one = count == 1
+    return Finding(
+        "delivery_failing",
+        None,
+        f"{count:,} notification{'' if one else 's'} by {channel} {'has' if one else 'have'} not"
+        f" arrived, the first since {_clock(since)}: who is told that way may not know.",
+        source=channel,
+        example=error,
+        rollout=rollout,
+        count=count,
+    )
+
+
 def distrust_of(
     signal: Signal, *, path_id: int, segment_id: int | None, distrusts: Iterable[Distrust]
 ) -> str:

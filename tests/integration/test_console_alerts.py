@@ -8,8 +8,13 @@ from django.utils import timezone
 from rollout_console.containment import health, work
 from rollout_console.containment.health import signals_check, watch_resumed
 from rollout_console.containment.targets import Press
+from rollout_console.core import outbox
 from rollout_console.core.heartbeats import KEEPER, WORKER, heartbeat_record
 from rollout_console.core.models import OutboxEvent
+from rollout_console.notifications.failing import FAILING_AFTER, failing_check
+from rollout_console.notifications.fan_out import outbox_fan_out
+from rollout_console.notifications.models import Delivery
+from rollout_console.notifications.services import Told, subscription_create
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert, Incident
@@ -19,7 +24,7 @@ from signals.health.models import Problem
 from signals.health.rules import QUIET
 from signals.health.selectors import distrusts
 from signals.ingest.models import BatchState, IngestBatch
-from tests.factories import contain, rollout_at
+from tests.factories import contain, principal, rollout_at
 from tests.labels import Reports
 from tests.matrix import logged_in
 from tests.story import run_item
@@ -151,4 +156,48 @@ def test_a_trigger_blind_for_long_is_an_alert_unless_something_else_says_why() -
     # In a fallback the release answers nothing: that it is not seen is what was wanted.
     contain(rollout, "fallback", press=Press(mode="human_review"))
     signals_check(now=now + 5 * S)
+    assert open_kinds() == []
+
+
+def test_a_delivery_that_fails_for_minutes_is_an_alert_until_it_arrives() -> None:
+    rollout = live()
+    now = timezone.now()
+    outbox_fan_out(now=now)
+    subscription, _ = subscription_create(
+        workflow=rollout.workflow,
+        told=Told(
+            name="pager",
+            channel="webhook",
+            types=(),
+            severity="low",
+            recipients=(),
+            address="http://127.0.0.1:9/hook",
+            secret=None,
+            enabled=True,
+        ),
+        principal=principal("owner"),
+        now=now - timedelta(hours=1),
+    )
+    outbox.add("alert.opened", workflow=rollout.workflow.slug, key=7, at=now, data={})
+    outbox_fan_out(now=now)
+    failing = Delivery.objects.filter(subscription=subscription)
+    began = now - FAILING_AFTER
+    failing.update(state="failed", created_at=began + S, error="refused")
+    assert failing_check(now=now) == 0
+    failing.update(created_at=began)
+
+    assert (failing_check(now=now), failing_check(now=now + 5 * S)) == (1, 1)
+    signals_check(now=now + 5 * S)
+
+    alert = Alert.objects.get()
+    assert (alert.name, alert.due_at) == ("delivery_failing", None)
+    assert alert.sentence == (
+        f"1 notification by webhook has not arrived, the first since {began:%H:%M:%S} UTC: who is"
+        " told that way may not know."
+    )
+    assert Problem.objects.get().example == "refused"
+
+    failing.update(state="delivered")
+    assert failing_check(now=now + 10 * S) == 0
+    signals_check(now=now + 5 * S + QUIET)
     assert open_kinds() == []

@@ -447,7 +447,7 @@ def test_a_plan_is_shown_as_it_was_applied(client: Client, live: Rollout) -> Non
     ("url", "most"),
     [
         ("/", 15),
-        ("/rollouts/{slug}/", 29),
+        ("/rollouts/{slug}/", 30),
         ("/alerts/", 9),
         ("/incidents/", 10),
         ("/incidents/{incident}/", 21),
