@@ -17,6 +17,9 @@ from rollout_console.catalog.models import Person, Release
 from rollout_console.containment.models import Command
 from rollout_console.core.models import OutboxEvent
 from rollout_console.exposure.models import ExposureVersion
+from rollout_console.notifications.models import Delivery, Subscription
+from rollout_console.notifications.sealing import seal
+from rollout_console.notifications.services import secret_make
 from rollout_console.rollouts.models import (
     Confirmation,
     PlanChange,
@@ -25,10 +28,12 @@ from rollout_console.rollouts.models import (
     Rollout,
 )
 from rollout_console.rollouts.states import RolloutState
-from signals.alerts.models import Alert
+from signals.alerts.models import Alert, Incident
 from signals.buckets.models import ArrivalLedger
 from signals.guards.models import Guard
+from signals.inbound.models import InboundMappingVersion
 from signals.otlp.models import PriceSheetVersion, SpanMappingVersion
+from signals.outside.models import OutsideAlert
 from tests.factories import expansion_asked, ripen, rollout_at
 
 
@@ -37,15 +42,26 @@ def live(db: None) -> Rollout:
     """A live rollout with an alert, an expansion request and a plan change that wait."""
     rollout = rollout_at(RolloutState.LIVE)
     ripen(rollout)
-    Alert.objects.create(
-        pk=1,
-        workflow=rollout.workflow,
-        rollout=rollout.slug,
-        guard=Guard.objects.get(slug="slow"),
-        owner=rollout.workflow.owner,
-        sentence="Too slow.",
-        opened_at=timezone.now(),
-    )
+    # The second is of the rollout before, and resolved.
+    for pk, slug, guard, state in (
+        (1, rollout.slug, "slow", "open"),
+        (2, "support-reply-2026.11.1", "quality-low", "resolved"),
+    ):
+        common: dict[str, Any] = {
+            "pk": pk,
+            "workflow": rollout.workflow,
+            "rollout": slug,
+            "owner": rollout.workflow.owner,
+            "opened_at": timezone.now(),
+            "resolved_at": timezone.now() if state == "resolved" else None,
+            "state": state,
+        }
+        Alert.objects.create(
+            incident=Incident.objects.create(**common),
+            guard=Guard.objects.get(slug=guard),
+            sentence="Too slow.",
+            **common,
+        )
     asked = expansion_asked(rollout)
     ExpansionRequest.objects.filter(pk=asked.pk).update(id=1)
     PlanChange.objects.create(
@@ -79,6 +95,42 @@ def live(db: None) -> Rollout:
         decision="allow",
         reason="allowed",
     )
+    subscription = Subscription.objects.create(
+        workflow=rollout.workflow,
+        name="first",
+        channel="webhook",
+        address=seal("http://127.0.0.1:9/hook"),
+        secret=seal(secret_make()),
+        created_at=timezone.now(),
+        created_by="owner",
+    )
+    Subscription.objects.filter(pk=subscription.pk).update(id=1)
+    subscription.pk = 1
+    made = Delivery.objects.create(
+        event=OutboxEvent.objects.latest("pk"),
+        subscription=subscription,
+        workflow=rollout.workflow.slug,
+        channel="webhook",
+        state="given_up",
+        created_at=timezone.now(),
+        next_at=timezone.now(),
+        give_up_at=timezone.now(),
+    )
+    Delivery.objects.filter(pk=made.pk).update(id=1)
+    now = timezone.now()
+    outside = OutsideAlert.objects.create(
+        workflow=rollout.workflow,
+        path=rollout.workflow.paths.get(),
+        source="grafana",
+        fingerprint="0",
+        name="Disk",
+        started_at=now,
+        received_at=now,
+        received_by="grafana",
+        seen_at=now,
+        changed_at=now,
+    )
+    OutsideAlert.objects.filter(pk=outside.pk).update(id=1)
     return rollout
 
 
@@ -92,11 +144,16 @@ def written() -> tuple[Any, ...]:
         Confirmation.objects.count(),
         *Rollout.objects.order_by("pk").values_list("state", "version"),
         *Alert.objects.order_by("pk").values_list("state", "acked_at", "held_until"),
+        *Incident.objects.order_by("pk").values_list("state", "acked_at", "reopened"),
         *ExpansionRequest.objects.order_by("pk").values_list("state", "reviewed_at"),
         Decision.objects.count(),
         *PlanChange.objects.order_by("pk").values_list("state", "decided_by"),
         *ActionRequest.objects.order_by("pk").values_list("request_id", "result"),
         ArrivalLedger.objects.count(),
+        *Subscription.objects.order_by("pk").values_list("name", "secret", "removed_at"),
+        *Delivery.objects.order_by("pk").values_list("state", "next_at"),
+        *OutsideAlert.objects.order_by("pk").values_list("name", "ended_at"),
+        InboundMappingVersion.objects.count(),
         *PlanDraft.objects.order_by("pk").values_list("workflow", "revision"),
     )
 

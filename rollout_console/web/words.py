@@ -68,6 +68,12 @@ ALERTS: Final[dict[str, Shown]] = {
     "resolved": Shown("Resolved", "s-complete", "none"),
 }
 
+INCIDENTS: Final[dict[str, Shown]] = {
+    "open": Shown("Open", "breach", "breach"),
+    "acknowledged": Shown("Acknowledged", "ok", "ok"),
+    "resolved": Shown("Resolved", "s-complete", "none"),
+}
+
 # How fresh a source is.
 SOURCES: Final[dict[str, Shown]] = {
     "fresh": Shown("Fresh", "ok", "ok"),
@@ -82,6 +88,19 @@ PULLS: Final[dict[str, Shown]] = {
     "failing": Shown("Failing", "breach", "breach"),
     "waiting": Shown("Not asked yet", "clock", "none"),
     "off": Shown("Off", "none", "none"),
+}
+
+# How a delivery goes, and by what.
+DELIVERIES: Final[dict[str, Shown]] = {
+    "waiting": Shown("Waiting", "clock", "none"),
+    "delivered": Shown("Delivered", "ok", "ok"),
+    "failed": Shown("Failed, tried again", "watch", "watch"),
+    "given_up": Shown("Given up", "breach", "breach"),
+}
+CHANNELS: Final[dict[str, str]] = {
+    "webhook": "Webhook",
+    "email": "Mail",
+    "service": "Service",
 }
 
 # How a run ended, as reported.
@@ -121,6 +140,10 @@ PROBLEMS: Final[dict[str, str]] = {
     "ids_reused": "Ids are used again",
     "clock_skew": "A clock is off",
     "assignment_mismatch": "The share is not the planned one",
+    "guard_blind": "A trigger cannot see",
+    "queue_behind": "Reports wait to be taken in",
+    "watch_paused": "Nobody watched for a while",
+    "delivery_failing": "A delivery fails",
 }
 
 # What an audit entry says in the timeline: words, icon, hue.
@@ -152,12 +175,34 @@ ACTIONS: Final[dict[str, Shown]] = {
     "person.created": Shown("Person created", "user", ""),
     "person.role_granted": Shown("Role granted", "user", ""),
     "token.created": Shown("Token created", "key", ""),
+    "subscription.created": Shown("Notification set up", "bell", ""),
+    "subscription.changed": Shown("Notification changed", "bell", ""),
+    "subscription.removed": Shown("Notification removed", "bell", ""),
+    "subscription.secret_renewed": Shown("Signing secret renewed", "key", ""),
+    "subscription.stopped": Shown("Notification stopped", "stop", "watch"),
+    "subscription.tested": Shown("Notification tested", "bell", ""),
+    "delivery.replayed": Shown("Delivery sent again", "bell", ""),
+    "outside_alert.began": Shown("Alert from outside", "breach", "breach"),
+    "outside_alert.silent": Shown("Alert from outside without data", "stale", "watch"),
+    "outside_alert.ended": Shown("Alert from outside over", "ok", "ok"),
+    "inbound_mapping.put": Shown("Inbound mapping put", "list", ""),
     "action.requested": Shown("Action asked for", "list", ""),
     "action.reported": Shown("Action reported", "list", ""),
     "alert.opened": Shown("Alert opened", "breach", "breach"),
     "alert.acknowledged": Shown("Alert acknowledged", "bell", "info"),
     "alert.held": Shown("Alert held", "clock", "watch"),
     "alert.resolved": Shown("Alert resolved", "ok", "ok"),
+    "alert.reopened": Shown("Alert opened again", "breach", "watch"),
+    "alert.recurred": Shown("Tripped again", "breach", "watch"),
+    "alert.half_time": Shown("Clock half over", "clock", "watch"),
+    "alert.escalated": Shown("Escalated, nobody had acknowledged", "up", "watch"),
+    "incident.opened": Shown("Incident opened", "breach", "breach"),
+    "incident.acknowledged": Shown("Incident acknowledged", "bell", "info"),
+    "incident.reopened": Shown("Incident opened again", "breach", "watch"),
+    "incident.resolved": Shown("Incident resolved", "ok", "ok"),
+    "rollout.escalated": Shown("Escalated", "up", "watch"),
+    "rollout.narrowed": Shown("Narrowed", "s-narrowed", "watch"),
+    "rollout.fell_back": Shown("Switched to a fallback", "s-fallback", "watch"),
 }
 
 

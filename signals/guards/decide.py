@@ -5,7 +5,7 @@ with the decisions issue, and this rule stays as it is.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from math import ceil, isfinite
@@ -64,7 +64,8 @@ class Evidence:
     newest arrival of a task that reported the signal; `recent_n` how many did so in the window
     that ends there. `largest` is the greatest single task for a hard cap; `what` names what was
     counted, where a signal counts the commonest of several. `distrusted` says why what arrived is
-    not to be believed, "" where nothing speaks against it.
+    not to be believed, "" where nothing speaks against it. `outside` is what another system's alert
+    says that trips this trigger, `marked` what one says of the path; "" for none.
     """
 
     started_at: datetime
@@ -76,6 +77,8 @@ class Evidence:
     largest: Estimate | None = None
     what: str = ""
     distrusted: str = ""
+    outside: str = ""
+    marked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,9 @@ def decide(
 ) -> Decision:
     """Return the verdict at `now`.
 
+    What another system says comes first: its alert trips a trigger whatever our own numbers are,
+    and no criterion holds on a path that is marked. That it is silent says nothing.
+
     Args:
         rule: the guard's definition.
         evidence: what arrived for the candidate (and stable) in the guard's scope.
@@ -107,6 +113,28 @@ def decide(
         queue_age_s: age of the oldest report that waits to be counted, None for none.
         queue_limit_s: beyond this age what was counted no longer describes now.
     """
+    if rule.is_trigger and evidence.outside:
+        # Without our numbers: they are not what it trips on.
+        return Decision(Word.TRIPPED, evidence.outside)
+    own = _decide_own(rule, evidence, now=now, queue_age_s=queue_age_s, queue_limit_s=queue_limit_s)
+    if own.word is Word.HOLDING and evidence.marked:
+        return replace(
+            own,
+            word=Word.UNDECIDED,
+            sentence=f"{own.sentence} But the path is marked: {evidence.marked}",
+        )
+    return own
+
+
+def _decide_own(
+    rule: Rule,
+    evidence: Evidence,
+    *,
+    now: datetime,
+    queue_age_s: float | None,
+    queue_limit_s: float,
+) -> Decision:
+    """Return what our own numbers say."""
     open_word = Word.WATCHING if rule.is_trigger else Word.UNDECIDED
     head = _head(rule.signal)
     if not rule.signal.collected:

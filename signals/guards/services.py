@@ -36,6 +36,7 @@ from signals.guards.evidence import (
 )
 from signals.guards.models import Compare, Guard, GuardKind, Severity, Verdict, VerdictChange
 from signals.ingest.selectors import queue_state
+from signals.outside.selectors import outside_facts
 from signals.own.models import OwnSignal
 
 # Reports that wait longer than this say nothing of now; a setting may change it.
@@ -212,21 +213,35 @@ def guards_look(
     )
     if workflow_ids is not None:
         guards = guards.filter(workflow_id__in=list(workflow_ids))
-    due = [guard for guard in guards.order_by("pk") if reread or _is_due(guard, now)]
+    watched = list(guards.order_by("pk"))
+    outside = outside_facts({guard.path_id for guard in watched}, now=now)
+    changed: dict[int, datetime] = {}
+    for fact in outside:
+        changed[fact.path_id] = max(fact.changed_at, changed.get(fact.path_id, fact.changed_at))
+    due = [
+        guard
+        for guard in watched
+        if reread or _is_due(guard, now, outside_at=changed.get(guard.path_id))
+    ]
     if not due:
         return []
     # Read before the evidence: everything up to this drain is in what is judged.
     drain = last_drain()
     queue_age_s = queue_state(now=now).oldest_age_s
-    queue_limit_s = float(getattr(settings, "INGEST_BLIND_AFTER_S", DEFAULT_QUEUE_LIMIT_S))
+    limit_s = queue_limit_s()
     looked = []
-    for guard, evidence in evidence_of(due, now=now):
+    for guard, evidence in evidence_of(due, outside=outside, now=now):
         decision = decide(
-            _rule(guard), evidence, now=now, queue_age_s=queue_age_s, queue_limit_s=queue_limit_s
+            _rule(guard), evidence, now=now, queue_age_s=queue_age_s, queue_limit_s=limit_s
         )
         looked.append(_looked(guard, decision, evidence, drain=drain, now=now))
     _store(looked, now=now)
     return looked
+
+
+def queue_limit_s() -> float:
+    """Return how long reports may wait to be taken in before verdicts say nothing of now."""
+    return float(getattr(settings, "INGEST_BLIND_AFTER_S", DEFAULT_QUEUE_LIMIT_S))
 
 
 def _definition(
@@ -285,8 +300,10 @@ def _retire(guard: Guard, now: datetime) -> None:
     guard.save(update_fields=["retired_at", "armed"])
 
 
-def _is_due(guard: Guard, now: datetime) -> bool:
+def _is_due(guard: Guard, now: datetime, *, outside_at: datetime | None) -> bool:
     """Whether the evidence can have moved enough since the last look to read it again.
+
+    `outside_at` is when another system last said something new of the path.
 
     Every accepted batch asks for a look. A hard cap gets each one; a window is read again after
     a small part of its length, so that watching long windows stays cheap under heavy traffic.
@@ -294,12 +311,16 @@ def _is_due(guard: Guard, now: datetime) -> bool:
     held = verdict_of(guard)
     if held is None or is_cap(guard):
         return True
+    if outside_at is not None and outside_at >= held.evaluated_at:
+        return True
     length = min(float(guard.window_s), (now - started_at(guard)).total_seconds())
     if guard.kind == GuardKind.TRIGGER:
         pause = min(length / _TRIGGER_READS, _TRIGGER_REREAD_S)
     else:
         pause = min(length / _CRITERION_READS, _CRITERION_REREAD_S)
-    return (now - held.evaluated_at).total_seconds() >= pause
+    since_s = (now - held.evaluated_at).total_seconds()
+    # Before the last look by our clock: it went back, and waiting for it to catch up is blindness.
+    return since_s < 0 or since_s >= pause
 
 
 def _rule(guard: Guard) -> Rule:
@@ -336,7 +357,7 @@ def _looked(
     )
     is_news = (
         held is None
-        or (now - held.evaluated_at).total_seconds() >= REWRITE_AFTER_S
+        or abs((now - held.evaluated_at).total_seconds()) >= REWRITE_AFTER_S
         or any(getattr(held, name) != getattr(verdict, name) for name in _SAID)
     )
     return Looked(guard, verdict, started_at(guard), changed, is_news)

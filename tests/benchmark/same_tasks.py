@@ -89,8 +89,8 @@ def tau2(folder: Path) -> Section:
             "Time and price of the first tasks: nothing is known of the stable side before, so the"
             " engine learns its shape from the first 30 tasks, and with fewer evidence stays 1.",
             "Real users: users were simulated, one trial a task.",
-            "Why tasks took longer: the sides ran one after the other, and the service may have been"
-            " busier for one.",
+            "Why tasks took longer: the sides ran one after the other, and the service may"
+            " have been busier for one.",
             "What was paid: the candidate's recorded cost is 0 because nobody knew its price, and"
             " a zero is no saving. The list price is all tokens times a price sheet of a later day,"
             " for both sides alike, without any discount for cached tokens.",
