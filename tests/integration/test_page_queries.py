@@ -75,7 +75,7 @@ def busy() -> Rollout:
     return rollout
 
 
-@pytest.mark.parametrize(("reader", "whole", "poll"), [("owner", 29, 22), ("viewer", 30, 23)])
+@pytest.mark.parametrize(("reader", "whole", "poll"), [("owner", 30, 23), ("viewer", 31, 24)])
 def test_the_cockpit_of_a_busy_rollout_asks_few_questions(
     client: Client,
     busy: Rollout,
@@ -99,10 +99,10 @@ def test_the_cockpit_of_a_busy_rollout_asks_few_questions(
 @pytest.mark.parametrize(
     ("state", "whole", "poll"),
     [
-        (RolloutState.DRAFT, 28, 25),
-        (RolloutState.READY, 30, 27),
+        (RolloutState.DRAFT, 29, 26),
+        (RolloutState.READY, 31, 28),
         (RolloutState.PAUSED, 29, 22),
-        (RolloutState.ROLLED_BACK, 28, 19),
+        (RolloutState.ROLLED_BACK, 29, 20),
     ],
 )
 def test_the_cockpit_asks_few_questions_in_every_state(
