@@ -229,6 +229,7 @@ def _verdict_row(guard: Guard, pace: Pace | None, now: datetime) -> VerdictRow:
             "evaluated_at": held.evaluated_at.isoformat() if held else None,
             "min_n": guard.min_n,
             "margin": guard.margin,
+            **(held.evidence if held else {}),
         },
         pace=pace,
         sentence=sentence,
@@ -251,6 +252,9 @@ def runs_open(guard: Guard) -> int | None:
     if _said(guard, held)[0] not in {Word.UNDECIDED, Word.WATCHING}:
         return None
     is_criterion = guard.kind == GuardKind.CRITERION
+    if held is not None and "needs_runs" in held.evidence:
+        needs: int | None = held.evidence["needs_runs"]
+        return needs
     return runs_needed(
         limit=guard.limit if guard.compare == Compare.LIMIT else None,
         value=held.value if held else None,

@@ -1,7 +1,8 @@
 """Define, arm and look at guards. A look writes verdicts and nothing else."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,13 +16,12 @@ from rollout_console.catalog.models import (
     Workflow,
     WorkflowPath,
 )
+from signals.buckets.blocks import blocks_close
 from signals.buckets.selectors import last_drain
+from signals.engine.budget import guilty, log_mean
 from signals.guards.decide import (
     DEFAULT_MIN_N,
     DEFAULT_TRIGGER_WINDOW_S,
-    Decision,
-    Evidence,
-    Rule,
     decide,
 )
 from signals.guards.evidence import (
@@ -34,7 +34,18 @@ from signals.guards.evidence import (
     started_at,
     verdict_of,
 )
-from signals.guards.models import Compare, Guard, GuardKind, Severity, Verdict, VerdictChange
+from signals.guards.models import (
+    Compare,
+    Guard,
+    GuardKind,
+    Severity,
+    Verdict,
+    VerdictChange,
+    VerdictWord,
+)
+from signals.guards.proof import Proof
+from signals.guards.states import states_advance
+from signals.guards.words import Decision, Evidence, Rule
 from signals.ingest.selectors import queue_state
 from signals.own.models import OwnSignal
 
@@ -48,7 +59,7 @@ _CRITERION_REREAD_S: Final = 300.0
 # A trigger likewise, but never later than the round that comes each second.
 _TRIGGER_READS: Final = 600
 _TRIGGER_REREAD_S: Final = 0.5
-_SAID: Final = ("verdict", "value", "low", "high", "n", "data_at", "sentence")
+_SAID: Final = ("verdict", "value", "low", "high", "n", "data_at", "sentence", "evidence")
 # One look at a time; the number only has to be nobody else's.
 _LOOK_LOCK: Final = 7_310_001
 
@@ -212,7 +223,13 @@ def guards_look(
     )
     if workflow_ids is not None:
         guards = guards.filter(workflow_id__in=list(workflow_ids))
-    due = [guard for guard in guards.order_by("pk") if reread or _is_due(guard, now)]
+    watching = list(guards.order_by("pk"))
+    proofs = _budgeted(watching, states_advance(watching, last=blocks_close(now=now)))
+    due = [
+        guard
+        for guard in watching
+        if reread or _is_due(guard, now) or _has_moved(guard, proofs.get(guard.pk))
+    ]
     if not due:
         return []
     # Read before the evidence: everything up to this drain is in what is judged.
@@ -220,7 +237,8 @@ def guards_look(
     queue_age_s = queue_state(now=now).oldest_age_s
     queue_limit_s = float(getattr(settings, "INGEST_BLIND_AFTER_S", DEFAULT_QUEUE_LIMIT_S))
     looked = []
-    for guard, evidence in evidence_of(due, now=now):
+    for guard, seen in evidence_of(due, now=now):
+        evidence = replace(seen, proof=proofs.get(guard.pk))
         decision = decide(
             _rule(guard), evidence, now=now, queue_age_s=queue_age_s, queue_limit_s=queue_limit_s
         )
@@ -302,6 +320,43 @@ def _is_due(guard: Guard, now: datetime) -> bool:
     return (now - held.evaluated_at).total_seconds() >= pause
 
 
+def _has_moved(guard: Guard, proof: Proof | None) -> bool:
+    """Whether a trigger's evidence holds a block that its stored verdict does not know."""
+    held = verdict_of(guard)
+    if proof is None or held is None or guard.kind != GuardKind.TRIGGER:
+        return False
+    return bool(held.evidence.get("last_block", 0) != proof.blocks[1])
+
+
+def _budgeted(guards: Sequence[Guard], proofs: Mapping[int, Proof]) -> dict[int, Proof]:
+    """Let the triggers of each rollout share its false-alarm budget.
+
+    What tripped stays so until its evidence is back to nothing, so that it does not flap.
+    """
+    found = dict(proofs)
+    by_rollout: dict[str, list[Guard]] = defaultdict(list)
+    for guard in guards:
+        if guard.pk in proofs and guard.kind == GuardKind.TRIGGER:
+            by_rollout[guard.rollout].append(guard)
+    for triggers in by_rollout.values():
+        each = [proofs[guard.pk].log_worse for guard in triggers]
+        named, mean = guilty(each), log_mean(each)
+        for place, guard in enumerate(triggers):
+            held = verdict_of(guard)
+            tripped = held is not None and held.verdict == VerdictWord.TRIPPED
+            same = held is not None and held.evidence.get("since") == (
+                proofs[guard.pk].started_at.isoformat()
+            )
+            found[guard.pk] = replace(
+                proofs[guard.pk],
+                named=place in named,
+                held=tripped and same and each[place] >= 0,
+                shared_by=len(triggers),
+                log_mean=mean,
+            )
+    return found
+
+
 def _rule(guard: Guard) -> Rule:
     return Rule(
         is_trigger=guard.kind == GuardKind.TRIGGER,
@@ -331,6 +386,9 @@ def _looked(
         data_at=evidence.data_at,
         sentence=decision.sentence,
         ledger_block=drain,
+        evidence={}
+        if evidence.proof is None
+        else evidence.proof.document(reference=guard.compare, needs=decision.needs),
         evaluated_at=now,
         since=now if held is None or changed else held.since,
     )
@@ -359,6 +417,7 @@ def _store(looked: list[Looked], *, now: datetime) -> None:
             n=each.verdict.n,
             sentence=each.verdict.sentence,
             ledger_block=each.verdict.ledger_block,
+            evidence=each.verdict.evidence,
             at=now,
         )
         for each in looked

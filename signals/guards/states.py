@@ -1,0 +1,255 @@
+"""Guards' evidence, kept up with the ledger: each evidence block is taken in exactly once."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from signals.buckets.blocks import (
+    Arrivals,
+    block_end,
+    block_of,
+    blocks_after,
+    blocks_read,
+    drains_in,
+    drains_of,
+    repaired_at,
+)
+from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
+from signals.guards.evidence import (
+    in_scope,
+    is_cap,
+    limit_of,
+    signal_of_guard,
+    started_at,
+)
+from signals.guards.methods import Spec, fields_of, histogram_of
+from signals.guards.models import Guard, GuardKind, GuardState
+from signals.guards.panels import ENGINE, PANELS, Evidence, Member, Memory, Panel, Taken
+from signals.guards.proof import Proof, Totals
+
+# How long a rollout is expected to be watched; evidence stays right when it lasts longer.
+EXPECTED_S: Final = 3 * 86_400.0
+
+
+def spec_of(guard: Guard) -> Spec | None:
+    """Return what a guard asks of evidence; None where its word needs none."""
+    if is_cap(guard):
+        return None
+    slow_ms = guard.path.limits.get("slow_path_ms")
+    spec = Spec(
+        signal=signal_of_guard(guard),
+        compare=guard.compare,
+        limit=limit_of(guard),
+        margin=guard.margin or 0.0,
+        holds=guard.kind == GuardKind.CRITERION,
+        slow_ms=None if slow_ms is None else float(slow_ms),
+    )
+    return spec if spec.method is not None else None
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A guard with what is known of its evidence; `block` is the last one taken in."""
+
+    guard: Guard
+    spec: Spec
+    block: int
+    body: bytes | None = None
+    blocks: tuple[int, int] = (0, 0)
+
+
+def states_advance(guards: Sequence[Guard], *, last: int) -> dict[int, Proof]:
+    """Take in the evidence blocks up to `last`; return by guard what its evidence says then.
+
+    Runs in the transaction that holds the lock of those who look. Guards whose word needs no
+    evidence are left out.
+    """
+    specs = {guard.pk: spec for guard in guards if (spec := spec_of(guard)) is not None}
+    stored = {row.guard_id: row for row in GuardState.objects.filter(guard__in=specs).defer("body")}
+    repaired = repaired_at() if specs else 0
+    proofs: dict[int, Proof] = {}
+    fresh: dict[int, list[_Kept]] = defaultdict(list)
+    anew: dict[datetime, list[_Kept]] = defaultdict(list)
+    for guard in guards:
+        if (spec := specs.get(guard.pk)) is None:
+            continue
+        row, start = stored.get(guard.pk), started_at(guard)
+        good = (
+            row is not None
+            and (row.engine, row.method, row.evidence_from) == (ENGINE, spec.method, start)
+            and row.block >= repaired
+        )
+        if row is not None and good and row.block >= last:
+            proofs[guard.pk] = _proof_stored(row, start)
+        elif row is not None and good and row.block >= block_of(start):
+            told = (row.first_block, row.told_block)
+            fresh[row.block].append(_Kept(guard, spec, row.block, blocks=told))
+        else:
+            anew[start].append(_Kept(guard, spec, block_of(start) - 1))
+    if fresh:
+        wanted = [each.guard.pk for group in fresh.values() for each in group]
+        bodies = dict(GuardState.objects.filter(guard__in=wanted).values_list("guard_id", "body"))
+        for block, group in fresh.items():
+            for each in group:
+                each.body = bytes(bodies[each.guard.pk])
+            drains = drains_in(blocks_after(block, until=last))
+            proofs |= _take(group, drains, since=None, last=last)
+    for start, group in anew.items():
+        paths = {each.guard.path_id for each in group}
+        blocks = blocks_after(block_of(start) - 1, until=last)
+        drains = drains_of(blocks, path_ids=paths, since=start)
+        proofs |= _take(group, drains, since=start, last=last)
+    return proofs
+
+
+def _take(
+    group: Sequence[_Kept], drains: Mapping[int, int], *, since: datetime | None, last: int
+) -> dict[int, Proof]:
+    """Let guards that are equally far take in drains; store their states and return proofs."""
+    panels = _panels(group)
+    by_path: dict[int, list[tuple[Panel, int, _Kept]]] = defaultdict(list)
+    for panel, members in panels:
+        for place, kept in enumerate(members):
+            by_path[kept.guard.path_id].append((panel, place, kept))
+    signals = [each.spec.signal for each in group]
+    read = blocks_read(
+        drains,
+        path_ids=by_path,
+        since=None if since is None else dict.fromkeys(by_path, since),
+        fields=frozenset().union(*(fields_of(signal) for signal in signals)) | {"n"},
+        histograms=sorted({histogram_of(signal) for signal in signals} - {""}),
+        failures=any(each.spec.method == "categories" for each in group),
+        own=signals,
+    )
+    touched: set[int] = set()
+    for number, paths in read:
+        taken: dict[int, dict[int, Taken]] = defaultdict(dict)
+        for path_id, arrivals in paths.items():
+            for panel, place, kept in by_path[path_id]:
+                block = _scoped(kept, panel.members[place].memory, arrivals)
+                if block is not None:
+                    taken[id(panel)][place] = block
+                    touched.add(kept.guard.pk)
+                    kept.blocks = (kept.blocks[0] or number, number)
+        for panel, members in panels:
+            if found := taken.get(id(panel)):
+                start = started_at(members[0].guard)
+                elapsed_s = max(0.0, block_end(number) - start.timestamp())
+                panel.step(found, number=number, elapsed_s=elapsed_s)
+    proofs, rows = {}, []
+    for panel, members in panels:
+        for place, (kept, evidence) in enumerate(zip(members, panel.evidence(), strict=True)):
+            start = started_at(kept.guard)
+            proofs[kept.guard.pk] = _proof(kept, evidence, start)
+            if kept.body is None or kept.guard.pk in touched:
+                rows.append(_row(kept, evidence, panel.dump(place), start, last=last))
+    _store(rows)
+    quiet = [each.guard.pk for each in group if each.body is not None]
+    GuardState.objects.filter(guard__in=set(quiet) - touched).update(block=last)
+    return proofs
+
+
+def _panels(group: Sequence[_Kept]) -> list[tuple[Panel, list[_Kept]]]:
+    """Put guards of one method that began at the same time side by side."""
+    alike: dict[tuple[Any, ...], list[_Kept]] = defaultdict(list)
+    for kept in group:
+        alike[kept.spec.method, started_at(kept.guard), kept.spec.holds].append(kept)
+    found = []
+    for (method, _, _), members in alike.items():
+        panel = PANELS[method]([Member(each.spec, EXPECTED_S, Memory()) for each in members])
+        for place, kept in enumerate(members):
+            if kept.body is not None:
+                panel.load(place, kept.body)
+        found.append((panel, members))
+    return found
+
+
+def _scoped(kept: _Kept, memory: Memory, arrivals: Iterable[Arrivals]) -> Taken | None:
+    """Return what of a path's block is about a guard; None where nothing is.
+
+    The stable release counts where the candidate ran too, up to and with this block: other
+    segments are other people's tasks.
+    """
+    guard = kept.guard
+    candidate, stable = [], []
+    for each in arrivals:
+        scope = each.place.scope
+        if scope.arm == ARM_CANDIDATE and in_scope(scope, guard, arm=ARM_CANDIDATE):
+            candidate.append(each)
+            if scope.segment_id not in memory.segments:
+                memory.segments.append(scope.segment_id)
+    if kept.spec.two_arms:
+        stable = [
+            each
+            for each in arrivals
+            if each.place.scope.arm == ARM_STABLE
+            and each.place.scope.segment_id in memory.segments
+            and in_scope(each.place.scope, guard, arm=ARM_STABLE)
+        ]
+    return Taken(candidate, stable) if candidate or stable else None
+
+
+def _proof(kept: _Kept, evidence: Evidence, start: datetime) -> Proof:
+    return _made(
+        str(kept.spec.method),
+        start,
+        evidence.log_worse,
+        evidence.log_fine,
+        _told(evidence.memory),
+        kept.blocks,
+    )
+
+
+def _proof_stored(row: GuardState, start: datetime) -> Proof:
+    blocks = (row.first_block, row.told_block)
+    return _made(row.method, start, row.log_worse, row.log_fine, row.told, blocks)
+
+
+def _made(
+    method: str,
+    start: datetime,
+    log_worse: float,
+    log_fine: float | None,
+    told: Mapping[str, Any],
+    blocks: tuple[int, int],
+) -> Proof:
+    candidate, stable = (
+        Totals(told["n"][arm], told["bad"][arm], told["total"][arm]) for arm in (0, 1)
+    )
+    return Proof(
+        method, start, log_worse, log_fine, candidate, stable, blocks=blocks, told=told["what"]
+    )
+
+
+def _told(memory: Memory) -> dict[str, Any]:
+    return {"n": memory.n, "bad": memory.bad, "total": memory.total, "what": memory.told}
+
+
+def _row(kept: _Kept, evidence: Evidence, body: bytes, start: datetime, *, last: int) -> GuardState:
+    return GuardState(
+        guard=kept.guard,
+        engine=ENGINE,
+        method=str(kept.spec.method),
+        evidence_from=start,
+        block=last,
+        first_block=kept.blocks[0],
+        told_block=kept.blocks[1],
+        log_worse=evidence.log_worse,
+        log_fine=evidence.log_fine,
+        told=_told(evidence.memory),
+        body=body,
+    )
+
+
+def _store(rows: Sequence[GuardState]) -> None:
+    GuardState.objects.bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["guard"],
+        update_fields=[
+            *("engine", "method", "evidence_from", "block", "first_block", "told_block"),
+            *("log_worse", "log_fine", "told", "body"),
+        ],
+    )
