@@ -76,8 +76,15 @@ def _log_mean_tilt(n_c: Ints, n_b: Ints, total: Ints, levels: Floats) -> Floats:
         c, b, x = n_c[few][owner], n_b[few][owner], total[few][owner]
         lf = log_factorials(int((n_c[few] + n_b[few]).max()))
         log_h = (
-            lf[c] - lf[i] - lf[c - i] + lf[b] - lf[x - i] - lf[b - x + i]
-            - lf[c + b] + lf[x] + lf[c + b - x]
+            lf[c]
+            - lf[i]
+            - lf[c - i]
+            + lf[b]
+            - lf[x - i]
+            - lf[b - x + i]
+            - lf[c + b]
+            + lf[x]
+            + lf[c + b - x]
         )
         logs = log_h[:, None] + i[:, None] * levels[few][owner]
         top = np.maximum.reduceat(logs, starts, axis=0)

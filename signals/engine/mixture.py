@@ -20,30 +20,28 @@ class Mixture:
     """
 
     def __init__(
-        self, expected: Floats, *, log_effect_weights: Floats, log_view_weights: Floats
+        self, expected_s: Floats, *, log_effect_weights: Floats, log_view_weights: Floats
     ) -> None:
-        guards, views = len(expected), len(log_view_weights)
-        self.expected = expected
+        guards, views = len(expected_s), len(log_view_weights)
+        self.expected_s = expected_s
         self.log_effect_weights = log_effect_weights
         self.log_view_weights = log_view_weights
         self.log_m: Floats = np.full((guards, views, len(log_effect_weights)), -np.inf)
         self.spent: Floats = np.zeros((guards, views))
 
-    def multiply(self, rows: Rows, view: int, log_factors: Floats, *, elapsed: float) -> None:
+    def multiply(self, rows: Rows, view: int, log_factors: Floats, *, elapsed: Floats) -> None:
         """Take in one closed block of the guards `rows` in one view.
 
         Args:
             rows: distinct guards, shape [R].
             view: 0 for all strata together, s + 1 for stratum s alone.
             log_factors: log e of the block for each effect, shape [R, K].
-            elapsed: when it closed, in the unit of `expected`.
+            elapsed: when it closed, seconds since the guard's evidence began, [R].
         """
-        now_spent = spent_weight(np.full(len(rows), elapsed), self.expected[rows])
+        now_spent = spent_weight(elapsed, self.expected_s[rows])
         with np.errstate(divide="ignore"):
             fresh = np.log(now_spent - self.spent[rows, view])
-        self.log_m[rows, view] = (
-            np.logaddexp(self.log_m[rows, view], fresh[:, None]) + log_factors
-        )
+        self.log_m[rows, view] = np.logaddexp(self.log_m[rows, view], fresh[:, None]) + log_factors
         self.spent[rows, view] = now_spent
 
     def log_evidence(self) -> Floats:

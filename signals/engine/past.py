@@ -9,28 +9,38 @@ from signals.engine.effects import Floats
 from signals.engine.factors import Ints
 
 HOURS: Final = 24
-# How many day-to-day deviations, and how many standard errors, above the usual level still count
-# as usual.
-DAY_WIDTH: Final = 2.0
-ERROR_WIDTH: Final = 1.0
 # A spread is never believed to be less than this, in log odds, however alike few days looked.
 LEAST_SPREAD: Final = 0.03
+# The past shows few days; their spread is taken so much wider.
+FEW_DAYS: Final = 1.25
 _HARMONICS: Final = 2
 _STEPS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What the stable release did, hour by hour: the most that is plausible, by hour of the day.
+    """What the stable release did, as a level for each hour of the day.
 
-    `upper` is a rate for each hour; `level` the usual rate; `day_spread` the standard deviation
-    of a day's own level, and `error` that of the fit, both in log odds.
+    `level` is in log odds, [24]; `day_spread` the standard deviation of a day's own level and
+    `error` that of the fit, both in log odds; `bad_a_minute` how many bad outcomes came a minute.
     """
 
-    upper: Floats
     level: Floats
     day_spread: float
     error: float
+    bad_a_minute: float
+
+    def at(self, minute: float) -> float:
+        """Return the level so many minutes after midnight of the first hour, log odds."""
+        hour = ((minute - 30.0) / 60.0) % HOURS
+        whole = int(hour)
+        part = hour - whole
+        return float(self.level[whole] * (1 - part) + self.level[(whole + 1) % HOURS] * part)
+
+    @property
+    def spread(self) -> float:
+        """How far a day may lie from the level: the few days seen may not show the widest."""
+        return float(np.hypot(self.day_spread * FEW_DAYS, self.error))
 
 
 def past_of(hours: Ints) -> Past | None:
@@ -45,31 +55,23 @@ def past_of(hours: Ints) -> Past | None:
         return None
     hour = np.arange(len(n)) % HOURS
     design = _design(hour)
-    weight = np.zeros(design.shape[1])
+    # A little pull towards a level that does not move, so that few hours fit no wild curve.
+    pull = np.array([0.0] + [0.5] * (design.shape[1] - 1))
     rate = (x.sum() + 0.5) / (n.sum() + 1)
+    weight = np.zeros(design.shape[1])
     weight[0] = np.log(rate / (1 - rate))
-    ridge = np.diag([1e-6] + [0.5] * (design.shape[1] - 1))
-    information = ridge
+    information = np.eye(len(weight))
     for _ in range(_STEPS):
         p = 1 / (1 + np.exp(-design @ weight))
-        information = (design * (n * p * (1 - p))[:, None]).T @ design + ridge
-        step = np.linalg.solve(information, design.T @ (x - n * p) - ridge @ weight * (weight != weight[0]))
+        information = (design * (n * p * (1 - p))[:, None]).T @ design + np.diag(pull + 1e-9)
+        step = np.linalg.solve(information, design.T @ (x - n * p) - pull * weight)
         weight = weight + np.clip(step, -1, 1)
     p = 1 / (1 + np.exp(-design @ weight))
     spread = _day_spread(n, x, p)
     every = _design(np.arange(HOURS))
     covariance = np.linalg.inv(information)
     error = np.sqrt(np.einsum("hk,kl,hl->h", every, covariance, every))
-    log_odds = every @ weight
-    days = max(len(n) // HOURS, 1)
-    wide = np.hypot(spread, spread / np.sqrt(days))
-    upper = log_odds + DAY_WIDTH * wide + ERROR_WIDTH * error
-    return Past(
-        upper=1 / (1 + np.exp(-upper)),
-        level=1 / (1 + np.exp(-log_odds)),
-        day_spread=spread,
-        error=float(error.mean()),
-    )
+    return Past(every @ weight, spread, float(error.mean()), float(x.sum() / (60.0 * len(n))))
 
 
 def _design(hour: np.ndarray) -> Floats:

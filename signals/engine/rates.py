@@ -1,4 +1,4 @@
-"""Rates: candidate against the concurrent baseline, or against a rate known beforehand."""
+"""Rates: candidate against the concurrent baseline, a limit, or the path's own past."""
 
 from typing import Final
 
@@ -7,12 +7,22 @@ from numpy.typing import NDArray
 
 from signals.engine.effects import LOG_EFFECTS, LOG_WEIGHTS, Floats
 from signals.engine.factors import Ints, one_arm_factors, two_arm_factors
-from signals.engine.mixture import Mixture
+from signals.engine.levels import LevelFilter
+from signals.engine.mixture import Mixture, Rows
 
 # A block of two arms closes when it has this much of both: tasks alone decide, never outcomes.
 LEAST_BLOCK: Final = 0.6
+# A half of a block that waited so long for its other half is of another time.
+PATIENCE_S: Final = 7200.0
 # The weight of all strata together; the rest is shared among each stratum alone.
 TOGETHER: Final = 0.6
+# The weight of the exact test where a shared level is followed as well; and beyond how many bad
+# outcomes a minute, of both arms, the exact test needs no help and the level's steps are too
+# coarse.
+EXACT_WEIGHT: Final = 0.3
+MOST_FOLLOWED: Final = 12.0
+# How far a path's level may be from its usual one when a rollout begins, log odds.
+FIRST_SPREAD: Final = 0.15
 
 
 def view_weights(strata: int) -> Floats:
@@ -22,86 +32,108 @@ def view_weights(strata: int) -> Floats:
     return np.log(np.array([TOGETHER, *[(1 - TOGETHER) / strata] * strata]))
 
 
-class TwoArmRates:
-    """Rates of the candidate against those of the baseline in the same blocks and strata."""
+class ExactRates:
+    """The exact test of `factors.two_arm_factors`, block after block, within strata.
+
+    `sign` 1 asks whether the candidate is worse than `log_null` allows, -1 whether it is better.
+    """
 
     def __init__(
         self,
-        expected: Floats,
+        expected_s: Floats,
         *,
         strata: int = 1,
-        patience: Floats | None = None,
         log_null: Floats | None = None,
         sign: float = 1.0,
     ) -> None:
-        guards = len(expected)
+        guards = len(expected_s)
         self.strata = strata
         self.mixture = Mixture(
-            expected, log_effect_weights=LOG_WEIGHTS, log_view_weights=view_weights(strata)
+            expected_s, log_effect_weights=LOG_WEIGHTS, log_view_weights=view_weights(strata)
         )
         self.open: Ints = np.zeros((guards, strata, 4), dtype=np.int64)
-        self.opened: Floats = np.zeros((guards, strata))
-        self.patience = np.full(guards, np.inf) if patience is None else patience
+        self.opened_s: Floats = np.zeros((guards, strata))
         self.log_null = np.zeros(guards) if log_null is None else log_null
         self.log_odds = self.log_null[:, None] + sign * LOG_EFFECTS
 
-    def step(self, counts: Ints, *, elapsed: float) -> None:
-        """Take in one block of arrivals.
+    def step(self, rows: Rows, counts: Ints, *, elapsed_s: Floats) -> None:
+        """Take in a block of arrivals of the guards `rows`.
 
         Args:
-            counts: [G, strata, (n_c, x_c, n_b, x_b)].
-            elapsed: time since evidence began, in the unit of `expected`.
+            rows: distinct guards that have data, [R].
+            counts: tasks and bad ones of both arms, [R, strata, (n_c, x_c, n_b, x_b)].
+            elapsed_s: seconds since each guard's evidence began, [R].
         """
         for stratum in range(self.strata):
-            new = counts[:, stratum]
-            held = self.open[:, stratum]
-            empty = held[:, 0] + held[:, 2] == 0
-            self.opened[empty, stratum] = elapsed
-            # Half a block that waited too long for its other half is of another time.
-            stale = elapsed - self.opened[:, stratum] > self.patience
-            if stale.any():
-                held[stale] = 0
-                self.opened[stale, stratum] = elapsed
-            held += new
+            held = self.open[rows, stratum]
+            opened = self.opened_s[rows, stratum]
+            stale = (held[:, 0] + held[:, 2] == 0) | (elapsed_s - opened > PATIENCE_S)
+            held[stale] = 0
+            self.opened_s[rows, stratum] = np.where(stale, elapsed_s, opened)
+            held += counts[:, stratum]
             n_c, n_b = held[:, 0], held[:, 2]
-            full = np.flatnonzero(n_c * n_b >= LEAST_BLOCK * np.maximum(n_c + n_b, 1))
-            if len(full) == 0:
-                continue
-            factors = two_arm_factors(
-                *held[full].T, log_odds=self.log_odds[full], log_null=self.log_null[full]
+            full = n_c * n_b >= LEAST_BLOCK * np.maximum(n_c + n_b, 1)
+            if full.any():
+                these = rows[full]
+                factors = two_arm_factors(
+                    *held[full].T, log_odds=self.log_odds[these], log_null=self.log_null[these]
+                )
+                self.mixture.multiply(these, 0, factors, elapsed=elapsed_s[full])
+                if self.strata > 1:
+                    self.mixture.multiply(these, stratum + 1, factors, elapsed=elapsed_s[full])
+                held[full] = 0
+            self.open[rows, stratum] = held
+
+    def log_evidence(self) -> Floats:
+        return self.mixture.log_evidence()
+
+
+class ConcurrentRates:
+    """The exact test beside a followed level: the mean of two e-processes is one."""
+
+    def __init__(self, expected_s: Floats, *, followed: NDArray[np.bool_]) -> None:
+        """Begin.
+
+        Args:
+            expected_s: how long the rollout is expected to be watched, seconds, [G].
+            followed: whether the past says what is usual, and traffic is not too high, [G].
+        """
+        self.exact = ExactRates(expected_s)
+        self.level = LevelFilter(expected_s, spread=np.full(len(expected_s), FIRST_SPREAD))
+        self.followed = followed
+
+    def step(self, rows: Rows, counts: Ints, usual: Floats, *, elapsed_s: Floats) -> None:
+        """Take in a block; `usual` is the level at this time of day, log odds, [R]."""
+        self.exact.step(rows, counts[:, None, :], elapsed_s=elapsed_s)
+        these = self.followed[rows]
+        if these.any():
+            self.level.step(
+                rows[these], counts[these].astype(float), usual[these], elapsed_s=elapsed_s[these]
             )
-            self.mixture.multiply(full, 0, factors, elapsed=elapsed)
-            if self.strata > 1:
-                self.mixture.multiply(full, stratum + 1, factors, elapsed=elapsed)
-            held[full] = 0
 
     def log_evidence(self) -> Floats:
-        return self.mixture.log_evidence()
+        exact = self.exact.log_evidence()
+        level = self.level.log_evidence()
+        both = np.logaddexp(exact + np.log(EXACT_WEIGHT), level + np.log1p(-EXACT_WEIGHT))
+        return np.where(self.followed, both, exact)
 
 
-class OneArmRates:
-    """Rates against one that is known: a limit, or what the path's past makes plausible."""
+class LimitRates:
+    """A rate against a limit that is the whole truth."""
 
-    def __init__(self, expected: Floats, *, sign: float = 1.0) -> None:
+    def __init__(self, expected_s: Floats, *, limit: Floats, sign: float = 1.0) -> None:
         self.mixture = Mixture(
-            expected, log_effect_weights=LOG_WEIGHTS, log_view_weights=np.zeros(1)
+            expected_s, log_effect_weights=LOG_WEIGHTS, log_view_weights=np.zeros(1)
         )
-        self.log_odds = np.broadcast_to(sign * LOG_EFFECTS, (len(expected), len(LOG_EFFECTS)))
+        self.limit = limit
+        self.log_odds = sign * LOG_EFFECTS
 
-    def step(self, counts: Ints, null_rate: Floats, *, elapsed: float) -> None:
-        """Take in tasks and bad ones, [G, 2], against the rates that still are no degradation."""
-        some = np.flatnonzero(counts[:, 0])
-        if len(some) == 0:
-            return
+    def step(self, rows: Rows, counts: Ints, *, elapsed_s: Floats) -> None:
+        """Take in tasks and bad ones of the guards `rows`, [R, 2]."""
         factors = one_arm_factors(
-            *counts[some].T, null_rate=null_rate[some], log_odds=self.log_odds[some]
+            *counts.T, null_rate=self.limit[rows], log_odds=self.log_odds[None, :]
         )
-        self.mixture.multiply(some, 0, factors, elapsed=elapsed)
+        self.mixture.multiply(rows, 0, factors, elapsed=elapsed_s)
 
     def log_evidence(self) -> Floats:
         return self.mixture.log_evidence()
-
-
-def bad_share(counts: NDArray[np.int64]) -> Floats:
-    """Return bad ones by tasks, 0 where there was none."""
-    return np.asarray(counts[..., 1] / np.maximum(counts[..., 0], 1))

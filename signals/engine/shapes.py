@@ -6,7 +6,7 @@ import numpy as np
 
 from signals.engine.effects import Floats
 from signals.engine.factors import Ints
-from signals.engine.mixture import Mixture
+from signals.engine.mixture import Mixture, Rows
 from signals.engine.rates import LEAST_BLOCK
 
 # Bins of OpenTelemetry's exponential histogram at scale 2: four to a doubling.
@@ -18,8 +18,8 @@ SLOW_SHARES: Final = (0.012, 0.025, 0.05, 0.09, 0.16, 0.3)
 SLOW_STRETCHES: Final = (3.0, 4.5, 7.0, 11.0)
 # The weight of the past beside what the baseline did lately, in tasks; and how fast that fades.
 PAST_TASKS: Final = 150.0
-HALF_LIFE: Final = 180.0
-REFRESH: Final = 15.0
+HALF_LIFE_S: Final = 10_800.0
+REFRESH_S: Final = 900.0
 # How much of any alternative is the baseline's own shape: no value is ever impossible in it.
 LEAKED: Final = 0.02
 _FLOOR: Final = 2e-5
@@ -60,60 +60,67 @@ class TwoArmShapes:
     the prediction was (Turner, Ly and Grunwald 2024, J. Statistical Planning and Inference 230).
     """
 
-    def __init__(self, expected: Floats, *, past: Floats, time_scale: float = 1.0) -> None:
+    def __init__(self, expected_s: Floats, *, past: Floats) -> None:
         """Begin.
 
         Args:
-            expected: as for `Mixture`, [G].
+            expected_s: how long the rollout is expected to be watched, seconds, [G].
             past: what the stable release did before, as counts [G, B]; zeros where unknown.
-            time_scale: units of `elapsed` in a minute.
         """
         effects = len(STRETCHES) + len(SLOW_SHARES)
+        guards, bins = past.shape
         self.mixture = Mixture(
-            expected,
+            expected_s,
             log_effect_weights=np.full(effects, -np.log(effects)),
             log_view_weights=np.zeros(1),
         )
-        self.past = past / np.maximum(past.sum(axis=1, keepdims=True), 1.0)
-        self.known = np.minimum(past.sum(axis=1, keepdims=True), PAST_TASKS)
+        told = past.sum(axis=1, keepdims=True)
+        self.past: Floats = np.minimum(told, PAST_TASKS) * past / np.maximum(told, 1.0)
         self.lately: Floats = np.zeros(past.shape)
-        self.open: Ints = np.zeros((len(past), 2, past.shape[1]), dtype=np.int64)
-        self.time_scale = time_scale
-        self.seen_at = 0.0
-        self.refreshed_at = -np.inf
-        self.log_ratio: Floats = np.zeros(0)
-        self.ratio: Floats = np.zeros(0)
+        self.open: Ints = np.zeros((guards, 2, bins), dtype=np.int64)
+        self.seen_at: Floats = np.zeros(guards)
+        self.predicted_at: Floats = np.full(guards, -np.inf)
+        self.ratio: Floats = np.ones((guards, effects, bins))
 
-    def step(self, counts: Ints, *, elapsed: float) -> None:
-        """Take in one block of arrivals, [G, (candidate, baseline), B]."""
-        if elapsed - self.refreshed_at >= REFRESH * self.time_scale:
-            self._predict()
-            self.refreshed_at = elapsed
-        self.open += counts
-        n = self.open.sum(axis=2)
-        full = np.flatnonzero(n[:, 0] * n[:, 1] >= LEAST_BLOCK * np.maximum(n.sum(axis=1), 1))
-        if len(full):
+    def step(self, rows: Rows, counts: Ints, *, elapsed_s: Floats) -> None:
+        """Take in a block of arrivals of the guards `rows`.
+
+        Args:
+            rows: distinct guards that have data, [R].
+            counts: values by bin, [R, (candidate, baseline), B].
+            elapsed_s: seconds since each guard's evidence began, [R].
+        """
+        due = elapsed_s - self.predicted_at[rows] >= REFRESH_S
+        if due.any():
+            self._predict(rows[due])
+            self.predicted_at[rows[due]] = elapsed_s[due]
+        self.open[rows] += counts
+        n = self.open[rows].sum(axis=2)
+        full = n[:, 0] * n[:, 1] >= LEAST_BLOCK * np.maximum(n.sum(axis=1), 1)
+        if full.any():
+            these = rows[full]
             share = n[full, 0] / n[full].sum(axis=1)
-            held = self.open[full].astype(float)
-            mixed = np.log1p(share[:, None, None] * (self.ratio[full] - 1))
-            factors = np.einsum("gb,gkb->gk", held[:, 0], self.log_ratio[full])
+            held = self.open[these].astype(float)
+            ratio = self.ratio[these]
+            factors = np.einsum("gb,gkb->gk", held[:, 0], np.log(ratio))
+            mixed = np.log1p(share[:, None, None] * (ratio - 1))
             factors -= np.einsum("gb,gkb->gk", held.sum(axis=1), mixed)
-            self.mixture.multiply(full, 0, factors, elapsed=elapsed)
-            self.open[full] = 0
-        fade = 0.5 ** ((elapsed - self.seen_at) / (HALF_LIFE * self.time_scale))
-        self.lately = self.lately * fade + counts[:, 1]
-        self.seen_at = elapsed
+            self.mixture.multiply(these, 0, factors, elapsed=elapsed_s[full])
+            self.open[these] = 0
+        fade = 0.5 ** ((elapsed_s - self.seen_at[rows]) / HALF_LIFE_S)
+        self.lately[rows] = self.lately[rows] * fade[:, None] + counts[:, 1]
+        self.seen_at[rows] = elapsed_s
 
-    def _predict(self) -> None:
-        told = self.known * self.past + self.lately
+    def _predict(self, rows: Rows) -> None:
+        """Foretell the baseline's next block, and what worse candidates would make of it."""
+        told = self.past[rows] + self.lately[rows]
         smooth = 0.7 * told
         smooth[:, 1:] += 0.15 * told[:, :-1]
         smooth[:, :-1] += 0.15 * told[:, 1:]
         smooth += 0.3 / smooth.shape[1]
         shape = smooth / smooth.sum(axis=1, keepdims=True)
         shape = (1 - _FLOOR * shape.shape[1]) * shape + _FLOOR
-        self.ratio = LEAKED + (1 - LEAKED) * worse_shapes(shape) / shape[:, None, :]
-        self.log_ratio = np.log(self.ratio)
+        self.ratio[rows] = LEAKED + (1 - LEAKED) * worse_shapes(shape) / shape[:, None, :]
 
     def log_evidence(self) -> Floats:
         return self.mixture.log_evidence()
