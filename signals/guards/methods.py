@@ -8,7 +8,7 @@ from signals.buckets.measures import NOTHING, Measures, Part, bucket_bounds, tot
 from signals.catalogue import FACTS, STATES, Signal
 from signals.stats.estimate import part_of, reported
 
-Word = Literal["exact", "limit", "past", "shape", "exceedances", "bets", "normal", "categories"]
+Word = Literal["exact", "limit", "shape", "exceedances", "bets", "normal", "categories"]
 _SHARES: Final = frozenset({"share", "missing_share", "slow_share", "above_share"})
 _MEANS: Final = frozenset({"mean", "per_task"})
 
@@ -39,8 +39,6 @@ class Spec:
             return self._against_stable()
         if self.compare == "limit" and source not in FACTS and self.limit is not None:
             return self._against_limit()
-        if self.compare == "history" and source in _SHARES and self._counts:
-            return "past"
         return None
 
     @property

@@ -18,7 +18,7 @@ from rollout_console.catalog.models import (
 )
 from signals.buckets.blocks import blocks_close
 from signals.buckets.selectors import last_drain
-from signals.engine.budget import guilty, log_mean
+from signals.engine.budget import guilty, rollout_log_evidence
 from signals.guards.decide import (
     DEFAULT_MIN_N,
     DEFAULT_TRIGGER_WINDOW_S,
@@ -339,18 +339,19 @@ def _budgeted(guards: Sequence[Guard], proofs: Mapping[int, Proof]) -> dict[int,
         if guard.pk in proofs and guard.kind == GuardKind.TRIGGER:
             by_rollout[guard.rollout].append(guard)
     for triggers in by_rollout.values():
-        each = [proofs[guard.pk].log_worse for guard in triggers]
-        named, mean = guilty(each), log_mean(each)
-        for place, guard in enumerate(triggers):
-            held = verdict_of(guard)
-            tripped = held is not None and held.verdict == VerdictWord.TRIPPED
-            same = held is not None and held.evidence.get("since") == (
-                proofs[guard.pk].started_at.isoformat()
+        log_e = {str(guard.pk): proofs[guard.pk].log_worse for guard in triggers}
+        named, mean = guilty(log_e), rollout_log_evidence(log_e)
+        for guard in triggers:
+            proof, held = proofs[guard.pk], verdict_of(guard)
+            tripped = (
+                held is not None
+                and held.verdict == VerdictWord.TRIPPED
+                and held.evidence.get("since") == proof.started_at.isoformat()
             )
             found[guard.pk] = replace(
-                proofs[guard.pk],
-                named=place in named,
-                held=tripped and same and each[place] >= 0,
+                proof,
+                named=str(guard.pk) in named,
+                held=tripped and proof.log_worse >= 0,
                 shared_by=len(triggers),
                 log_mean=mean,
             )

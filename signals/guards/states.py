@@ -26,7 +26,7 @@ from signals.guards.evidence import (
 )
 from signals.guards.methods import Spec, fields_of, histogram_of
 from signals.guards.models import Guard, GuardKind, GuardState
-from signals.guards.panels import ENGINE, PANELS, Evidence, Member, Memory, Panel, Taken
+from signals.guards.panels import ENGINE, PANELS, Member, Memory, Panel, Taken
 from signals.guards.proof import Proof, Totals
 
 # How long a rollout is expected to be watched; evidence stays right when it lasts longer.
@@ -81,8 +81,8 @@ def states_advance(guards: Sequence[Guard], *, last: int) -> dict[int, Proof]:
             and (row.engine, row.method, row.evidence_from) == (ENGINE, spec.method, start)
             and row.block >= repaired
         )
-        if row is not None and good and row.block >= last:
-            proofs[guard.pk] = _proof_stored(row, start)
+        if row is not None and good and (row.block >= last or last < block_of(start)):
+            proofs[guard.pk] = _proof(row)
         elif row is not None and good and row.block >= block_of(start):
             told = (row.first_block, row.told_block)
             fresh[row.block].append(_Kept(guard, spec, row.block, blocks=told))
@@ -126,25 +126,40 @@ def _take(
     touched: set[int] = set()
     for number, paths in read:
         taken: dict[int, dict[int, Taken]] = defaultdict(dict)
+        elapsed_s: dict[int, dict[int, float]] = defaultdict(dict)
         for path_id, arrivals in paths.items():
             for panel, place, kept in by_path[path_id]:
                 block = _scoped(kept, panel.members[place].memory, arrivals)
-                if block is not None:
-                    taken[id(panel)][place] = block
-                    touched.add(kept.guard.pk)
-                    kept.blocks = (kept.blocks[0] or number, number)
-        for panel, members in panels:
-            if found := taken.get(id(panel)):
-                start = started_at(members[0].guard)
-                elapsed_s = max(0.0, block_end(number) - start.timestamp())
-                panel.step(found, number=number, elapsed_s=elapsed_s)
+                if block is None:
+                    continue
+                taken[id(panel)][place] = block
+                since_start = block_end(number) - started_at(kept.guard).timestamp()
+                elapsed_s[id(panel)][place] = max(0.0, since_start)
+                touched.add(kept.guard.pk)
+                kept.blocks = (kept.blocks[0] or number, number)
+        for panel, _ in panels:
+            if id(panel) in taken:
+                panel.step(taken[id(panel)], elapsed_s=elapsed_s[id(panel)])
     proofs, rows = {}, []
     for panel, members in panels:
-        for place, (kept, evidence) in enumerate(zip(members, panel.evidence(), strict=True)):
-            start = started_at(kept.guard)
-            proofs[kept.guard.pk] = _proof(kept, evidence, start)
+        worse, fine = panel.log_worse(), panel.log_fine()
+        for place, kept in enumerate(members):
+            row = GuardState(
+                guard=kept.guard,
+                engine=ENGINE,
+                method=str(kept.spec.method),
+                evidence_from=started_at(kept.guard),
+                block=last,
+                first_block=kept.blocks[0],
+                told_block=kept.blocks[1],
+                log_worse=float(worse[place]),
+                log_fine=None if fine is None else float(fine[place]),
+                told=_told(panel.members[place].memory),
+            )
+            proofs[kept.guard.pk] = _proof(row)
             if kept.body is None or kept.guard.pk in touched:
-                rows.append(_row(kept, evidence, panel.dump(place), start, last=last))
+                row.body = panel.dump(place)
+                rows.append(row)
     _store(rows)
     quiet = [each.guard.pk for each in group if each.body is not None]
     GuardState.objects.filter(guard__in=set(quiet) - touched).update(block=last)
@@ -152,16 +167,15 @@ def _take(
 
 
 def _panels(group: Sequence[_Kept]) -> list[tuple[Panel, list[_Kept]]]:
-    """Put guards of one method that began at the same time side by side."""
+    """Put guards whose evidence is made the same way side by side."""
     alike: dict[tuple[Any, ...], list[_Kept]] = defaultdict(list)
     for kept in group:
-        alike[kept.spec.method, started_at(kept.guard), kept.spec.holds].append(kept)
+        spec = kept.spec
+        alike[spec.method, spec.holds, histogram_of(spec.signal)].append(kept)
     found = []
-    for (method, _, _), members in alike.items():
-        panel = PANELS[method]([Member(each.spec, EXPECTED_S, Memory()) for each in members])
-        for place, kept in enumerate(members):
-            if kept.body is not None:
-                panel.load(place, kept.body)
+    for (method, *_), members in alike.items():
+        panel = PANELS[method]([Member(each.spec, EXPECTED_S) for each in members])
+        panel.load({p: each.body for p, each in enumerate(members) if each.body is not None})
         found.append((panel, members))
     return found
 
@@ -191,56 +205,25 @@ def _scoped(kept: _Kept, memory: Memory, arrivals: Iterable[Arrivals]) -> Taken 
     return Taken(candidate, stable) if candidate or stable else None
 
 
-def _proof(kept: _Kept, evidence: Evidence, start: datetime) -> Proof:
-    return _made(
-        str(kept.spec.method),
-        start,
-        evidence.log_worse,
-        evidence.log_fine,
-        _told(evidence.memory),
-        kept.blocks,
-    )
-
-
-def _proof_stored(row: GuardState, start: datetime) -> Proof:
-    blocks = (row.first_block, row.told_block)
-    return _made(row.method, start, row.log_worse, row.log_fine, row.told, blocks)
-
-
-def _made(
-    method: str,
-    start: datetime,
-    log_worse: float,
-    log_fine: float | None,
-    told: Mapping[str, Any],
-    blocks: tuple[int, int],
-) -> Proof:
+def _proof(row: GuardState) -> Proof:
+    told = row.told
     candidate, stable = (
         Totals(told["n"][arm], told["bad"][arm], told["total"][arm]) for arm in (0, 1)
     )
     return Proof(
-        method, start, log_worse, log_fine, candidate, stable, blocks=blocks, told=told["what"]
+        method=row.method,
+        started_at=row.evidence_from,
+        log_worse=row.log_worse,
+        log_fine=row.log_fine,
+        candidate=candidate,
+        stable=stable,
+        blocks=(row.first_block, row.told_block),
+        told=told["what"],
     )
 
 
 def _told(memory: Memory) -> dict[str, Any]:
     return {"n": memory.n, "bad": memory.bad, "total": memory.total, "what": memory.told}
-
-
-def _row(kept: _Kept, evidence: Evidence, body: bytes, start: datetime, *, last: int) -> GuardState:
-    return GuardState(
-        guard=kept.guard,
-        engine=ENGINE,
-        method=str(kept.spec.method),
-        evidence_from=start,
-        block=last,
-        first_block=kept.blocks[0],
-        told_block=kept.blocks[1],
-        log_worse=evidence.log_worse,
-        log_fine=evidence.log_fine,
-        told=_told(evidence.memory),
-        body=body,
-    )
 
 
 def _store(rows: Sequence[GuardState]) -> None:
