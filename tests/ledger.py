@@ -73,6 +73,11 @@ def drained(at: datetime) -> IngestBatch:
     )
 
 
+def over(moment: datetime) -> datetime:
+    """Return when the evidence block that holds a moment is over, so that a look takes it in."""
+    return datetime.fromtimestamp((int(moment.timestamp()) // BLOCK_S + 1) * BLOCK_S, tz=UTC)
+
+
 def bucket(
     path: WorkflowPath,
     minute: datetime,

@@ -11,7 +11,9 @@ from signals.engine.rates import LEAST_BLOCK
 
 # Values beyond so many times the limit count as that, where a mean is to be shown to lie inside:
 # no number of tasks bounds the mean of what may be anything.
-CAP_TIMES: Final = 16.0
+CAP_TIMES: Final = 8.0
+# Parts of the wealth staked on "inside": what can be lost is bounded there, so more is staked.
+UNDER_STAKES: Final[Floats] = np.array([0.03, 0.1, 0.25, 0.5, 0.75, 0.95])
 # Differences in standard deviations of one task, from just visible to plain.
 SHIFTS: Final[Floats] = np.asarray(0.02 * 1.5 ** np.arange(12), dtype=np.float64)
 # Tasks of both arms before which their spread is not known well enough to compare means.
@@ -33,7 +35,7 @@ def over_factors(n: Floats, values: Floats, squares: Floats) -> Floats:
     Args:
         n, values, squares: tasks, sum and sum of squares of their values in limits, [R].
     """
-    return _stake(values - n, np.maximum(squares - 2 * values + n, 0.0))
+    return _stake(STAKES, values - n, np.maximum(squares - 2 * values + n, 0.0))
 
 
 def under_factors(n: Floats, values: Floats, squares: Floats) -> Floats:
@@ -43,12 +45,13 @@ def under_factors(n: Floats, values: Floats, squares: Floats) -> Floats:
     its square makes the bet lose at least what the capped value would.
     """
     scale = CAP_TIMES - 1.0
-    return _stake((n - values) / scale, np.maximum(squares - 2 * values + n, 0.0) / scale**2)
+    y_squared = np.maximum(squares - 2 * values + n, 0.0) / scale**2
+    return _stake(UNDER_STAKES, (n - values) / scale, y_squared)
 
 
-def _stake(y: Floats, y_squared: Floats) -> Floats:
-    price = -np.log1p(-STAKES) - STAKES
-    return np.asarray(y[:, None] * STAKES - y_squared[:, None] * price)
+def _stake(stakes: Floats, y: Floats, y_squared: Floats) -> Floats:
+    price = -np.log1p(-stakes) - stakes
+    return np.asarray(y[:, None] * stakes - y_squared[:, None] * price)
 
 
 def histogram_under_factors(counts: Floats, values: Floats) -> Floats:
@@ -61,7 +64,7 @@ def histogram_under_factors(counts: Floats, values: Floats) -> Floats:
     Source: Waudby-Smith and Ramdas 2024, JRSS B 86, section 4.
     """
     capped = np.minimum(values, CAP_TIMES)
-    told = np.log1p(STAKES / (CAP_TIMES - 1.0) * (1.0 - capped[..., None]))
+    told = np.log1p(UNDER_STAKES / (CAP_TIMES - 1.0) * (1.0 - capped[..., None]))
     return np.asarray(np.einsum("rb,rbk->rk", counts, told))
 
 

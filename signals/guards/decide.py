@@ -13,9 +13,6 @@ from signals.catalogue import FACTS, RARE, Signal
 from signals.format import bare_text, span_text, value_text
 from signals.guards.proven import decide_proven, too_few
 from signals.guards.words import (
-    Compare as Compare,
-)
-from signals.guards.words import (
     Decision,
     Evidence,
     Rule,

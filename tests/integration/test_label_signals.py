@@ -17,10 +17,11 @@ from rollout_console.rollouts.states import RolloutState
 from rollout_console.web.selectors.charts import WINDOWS, chart_plans, charts
 from signals.guards.models import Guard
 from signals.guards.selectors import VerdictRow, verdict_rows
-from signals.guards.services import guards_define, guards_evaluate
+from signals.guards.services import guards_define, guards_look
 from signals.stats.intervals import mean_interval, rate_interval
 from tests.factories import rollout_at, token
 from tests.labels import Reports, observation, work
+from tests.ledger import over
 from tests.plans import plan_document
 from tests.story import run_item
 
@@ -63,8 +64,8 @@ def triggers(**given: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def verdicts(rollout: Rollout, now: datetime | None = None) -> dict[str, VerdictRow]:
-    at = now or timezone.now()
-    guards_evaluate(now=at)
+    at = now or over(timezone.now())
+    guards_look(now=at, reread=True)
     return {row.guard: row for row in verdict_rows([rollout.slug], at)}
 
 

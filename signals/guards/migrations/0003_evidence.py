@@ -5,36 +5,44 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('guards', '0002_own_signals'),
+        ("guards", "0002_own_signals"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='GuardState',
+            name="GuardState",
             fields=[
-                ('guard', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='state', serialize=False, to='guards.guard')),
-                ('engine', models.IntegerField()),
-                ('method', models.CharField(max_length=12)),
-                ('evidence_from', models.DateTimeField()),
-                ('block', models.BigIntegerField()),
-                ('first_block', models.BigIntegerField(default=0)),
-                ('told_block', models.BigIntegerField(default=0)),
-                ('log_worse', models.FloatField()),
-                ('log_fine', models.FloatField(null=True)),
-                ('told', models.JSONField(default=dict)),
-                ('body', models.BinaryField()),
+                (
+                    "guard",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="state",
+                        serialize=False,
+                        to="guards.guard",
+                    ),
+                ),
+                ("engine", models.IntegerField()),
+                ("method", models.CharField(max_length=12)),
+                ("evidence_from", models.DateTimeField()),
+                ("block", models.BigIntegerField()),
+                ("first_block", models.BigIntegerField(default=0)),
+                ("told_block", models.BigIntegerField(default=0)),
+                ("log_worse", models.FloatField()),
+                ("log_fine", models.FloatField(null=True)),
+                ("told", models.JSONField(default=dict)),
+                ("body", models.BinaryField()),
             ],
         ),
         migrations.AddField(
-            model_name='verdict',
-            name='evidence',
+            model_name="verdict",
+            name="evidence",
             field=models.JSONField(db_default={}, default=dict),
         ),
         migrations.AddField(
-            model_name='verdictchange',
-            name='evidence',
+            model_name="verdictchange",
+            name="evidence",
             field=models.JSONField(db_default={}, default=dict),
         ),
     ]
