@@ -5,9 +5,10 @@ import secrets
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Final, Literal
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q, Value
 
 from approvals.authority.matrix import MATRIX, Role, Scope, Verb, person_may, service_may
 from approvals.authority.models import ApiToken, Membership
@@ -73,18 +74,14 @@ def person_principal(person: Person) -> Principal:
 
 def person_roles(person: Person) -> dict[int | None, frozenset[Role]]:
     roles: dict[int | None, set[Role]] = {}
-    for workflow_id, role in Membership.objects.filter(person=person).values_list(
-        "workflow_id", "role"
-    ):
+    # One question for all of them, since every page and every call asks it.
+    owned, deputed = (
+        Workflow.objects.filter(**{role.value: person}).values_list("pk", Value(role.value))
+        for role in (Role.OWNER, Role.DEPUTY)
+    )
+    memberships = Membership.objects.filter(person=person).values_list("workflow_id", "role")
+    for workflow_id, role in memberships.union(owned, deputed, all=True):
         roles.setdefault(workflow_id, set()).add(Role(role))
-    for workflow in Workflow.objects.filter(Q(owner=person) | Q(deputy=person)).only(
-        "id", "owner_id", "deputy_id"
-    ):
-        held = roles.setdefault(workflow.pk, set())
-        if workflow.owner_id == person.pk:
-            held.add(Role.OWNER)
-        if workflow.deputy_id == person.pk:
-            held.add(Role.DEPUTY)
     return {key: frozenset(value) for key, value in roles.items()}
 
 
@@ -119,30 +116,50 @@ def token_principal(secret: str, *, now: datetime) -> Principal | None:
     )
 
 
+class Staff:
+    """The people of one workflow by what they may do, read once and only when asked for."""
+
+    def __init__(self, workflow: Workflow) -> None:
+        self.workflow = workflow
+
+    def who_can(self, verb: Verb) -> list[str]:
+        """Return the names of people who may do `verb` here, the owner first."""
+        return list(dict.fromkeys(person.shown_name for person in self.people_who_can(verb)))
+
+    def people_who_can(self, verb: Verb) -> list[Person]:
+        """Return the people who may do `verb` here, the owner first."""
+        roles = MATRIX[verb]
+        people: list[Person] = []
+        if Role.OWNER in roles:
+            people.append(self.workflow.owner)
+        if Role.DEPUTY in roles:
+            people.append(self.workflow.deputy)
+        people.extend(self.members(roles))
+        return list(dict.fromkeys(people))
+
+    def members(self, roles: Collection[Role]) -> list[Person]:
+        """Return who was given one of `roles` here or everywhere, by user name."""
+        return list(dict.fromkeys(person for person, role in self._memberships if role in roles))
+
+    @cached_property
+    def _memberships(self) -> list[tuple[Person, Role]]:
+        found = Membership.objects.filter(person__is_active=True).filter(
+            Q(workflow=self.workflow) | Q(workflow=None)
+        )
+        return [
+            (membership.person, Role(membership.role))
+            for membership in found.select_related("person").order_by("person__username")
+        ]
+
+
 def who_can(verb: Verb, workflow: Workflow) -> list[str]:
     """Return the names of people who may do `verb` here, the owner first."""
-    return list(dict.fromkeys(person.shown_name for person in people_who_can(verb, workflow)))
+    return Staff(workflow).who_can(verb)
 
 
 def people_who_can(verb: Verb, workflow: Workflow) -> list[Person]:
     """Return the people who may do `verb` here, the owner first."""
-    roles = MATRIX[verb]
-    people: list[Person] = []
-    if Role.OWNER in roles:
-        people.append(workflow.owner)
-    if Role.DEPUTY in roles:
-        people.append(workflow.deputy)
-    people.extend(_members(roles, workflow))
-    return list(dict.fromkeys(people))
-
-
-def _members(roles: Collection[Role], workflow: Workflow) -> QuerySet[Person]:
-    return (
-        Person.objects.filter(memberships__role__in=roles, is_active=True)
-        .filter(Q(memberships__workflow=workflow) | Q(memberships__workflow=None))
-        .distinct()
-        .order_by("username")
-    )
+    return Staff(workflow).people_who_can(verb)
 
 
 def people_in_role(name: str, workflow: Workflow) -> list[str]:
@@ -157,7 +174,7 @@ def people_in_role(name: str, workflow: Workflow) -> list[str]:
         return [workflow.owner.shown_name]
     if name == Role.DEPUTY:
         return [workflow.deputy.shown_name]
-    return [person.shown_name for person in _members(frozenset({Role(name)}), workflow)]
+    return [person.shown_name for person in Staff(workflow).members({Role(name)})]
 
 
 def require(principal: Principal, verb: Verb, workflow: Workflow) -> None:

@@ -1,12 +1,13 @@
 """What stands for and against a wider exposure: facts to decide on, and the pack that is shown."""
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
+
+from django.db.models import OuterRef, Subquery
 
 from approvals.expansions import policy
 from approvals.expansions.models import OPEN_STATES, ExpansionRequest
@@ -15,13 +16,8 @@ from rollout_console.catalog.models import ActionRoute, ReleaseChange, Segment
 from rollout_console.containment.selectors import blast_radius
 from rollout_console.rollouts.exposed_mix import PathMix, exposed_mixes
 from rollout_console.rollouts.ladder import ExposedSet, NextRung, next_rung
-from rollout_console.rollouts.models import (
-    ExposedSegment,
-    PathMode,
-    PlanVersion,
-    Rollout,
-    StageSegment,
-)
+from rollout_console.rollouts.models import PathMode, PlanVersion, Rollout
+from rollout_console.rollouts.parts import Parts, parts_read
 from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
 from signals.alerts.selectors import alert_rows
@@ -56,75 +52,108 @@ class Ask:
     approvers: Approvers | None
 
 
-def exposed_set(rollout: Rollout) -> dict[str, Decimal]:
-    """Return what is exposed now."""
-    rows = ExposedSegment.objects.filter(rollout=rollout).select_related("segment").order_by("pk")
-    return {row.segment.slug: row.share for row in rows}
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What facts are made of, and a page reads for other ends too; `waiting` is a request's id."""
+
+    parts: Parts
+    verdicts: list[VerdictRow]
+    waiting: int | None
 
 
-def rung_of(rollout: Rollout) -> NextRung | None:
+def known_of(rollout: Rollout, *, now: datetime) -> Known:
+    waiting = ExpansionRequest.objects.filter(rollout=rollout, state__in=OPEN_STATES)
+    return Known(
+        parts=parts_read([rollout.pk])[rollout.pk],
+        verdicts=verdict_rows([rollout.slug], now),
+        waiting=waiting.values_list("pk", flat=True).first(),
+    )
+
+
+def rung_of(rollout: Rollout, parts: Parts) -> NextRung | None:
     """Return the rung that comes next, None from the last one in full or before any stage."""
-    stages: dict[int, dict[str, Decimal]] = defaultdict(dict)
-    rows = StageSegment.objects.filter(stage__rollout=rollout).select_related("stage", "segment")
-    for row in rows.order_by("stage__position", "position"):
-        stages[row.stage.position][row.segment.slug] = row.share
+    stages: dict[int, dict[str, Decimal]] = {}
+    for row in parts.ladder:
+        stages.setdefault(row.stage.position, {})[row.segment.slug] = row.share
     if rollout.stage not in stages:
         return None
     return next_rung(
         stage=rollout.stage,
-        exposed=exposed_set(rollout),
+        exposed=_exposed_set(parts),
         stages=[stages[position] for position in sorted(stages)],
     )
 
 
+def _exposed_set(parts: Parts) -> dict[str, Decimal]:
+    return {row.segment.slug: row.share for row in parts.exposed}
+
+
+def newest_plan(workflow: str) -> Subquery:
+    """Return the number of the newest plan; `workflow` leads there from the outer query's row."""
+    plans = PlanVersion.objects.filter(workflow=OuterRef(workflow)).order_by("-number")
+    return Subquery(plans.values("number")[:1])
+
+
+def newest_alert(slug: str) -> Subquery:
+    """Return the newest alert's id; `slug` leads to the rollout's from the outer query's row."""
+    # Triggers alone: a problem of the signals shows in the verdicts that it makes blind.
+    alerts = Alert.objects.filter(rollout=OuterRef(slug), guard__isnull=False).order_by("-pk")
+    return Subquery(alerts.values("pk")[:1])
+
+
 def bound_of(rollout: Rollout) -> Bound:
     """Return what a request of this rollout would stand on now."""
-    plans = PlanVersion.objects.filter(workflow=rollout.workflow_id).order_by("-number")
-    # Triggers alone: a problem of the signals shows in the verdicts that it makes blind.
-    alerts = Alert.objects.filter(rollout=rollout.slug, guard__isnull=False).order_by("-pk")
+    plan, alert = (
+        Rollout.objects.filter(pk=rollout.pk)
+        .values_list(newest_plan("workflow"), newest_alert("slug"))
+        .get()
+    )
+    return bound_on(rollout, plan=plan, alert=alert)
+
+
+def bound_on(rollout: Rollout, *, plan: int | None, alert: int | None) -> Bound:
+    """Return what a request would stand on, with the newest plan's number and alert's id."""
     return Bound(
         version=rollout.version,
         plan=rollout.plan.digest,
-        plan_number=plans.values_list("number", flat=True).first() or 0,
+        plan_number=plan or 0,
         release=f"{rollout.candidate.version} {rollout.candidate.content_digest}".strip(),
-        last_alert=alerts.values_list("pk", flat=True).first() or 0,
+        last_alert=alert or 0,
     )
 
 
-def facts_of(rollout: Rollout, *, now: datetime, verdicts: list[VerdictRow] | None = None) -> Facts:
-    """Return what is known of a rollout; select plan, candidate and workflow with it."""
-    if verdicts is None:
-        verdicts = verdict_rows([rollout.slug], now)
-    stage = rollout.stages.filter(position=rollout.stage).first()
+def facts_of(rollout: Rollout, known: Known, *, now: datetime) -> Facts:
+    """Return the facts of a rollout; select plan, candidate and workflow with it."""
+    parts, verdicts = known.parts, known.verdicts
+    stage = parts.stage(rollout.stage)
     runs = 0
     if rollout.bake_from is not None:
         runs = candidate_runs(
-            path_ids=_path_ids(rollout),
+            path_ids=[path.pk for path in parts.paths],
             release_id=rollout.candidate_id,
             since=rollout.bake_from,
             until=now,
         )
-    modes = PathMode.objects.filter(rollout=rollout).select_related("path", "segment")
-    waiting = ExpansionRequest.objects.filter(rollout=rollout, state__in=OPEN_STATES)
+    modes = sorted(parts.modes, key=lambda row: (row.path.slug, row.pk))
     return Facts(
         state=RolloutState(rollout.state),
-        rung=rung_of(rollout),
+        rung=rung_of(rollout, parts),
         bake_from=rollout.bake_from,
         bake_s=stage.bake_s if stage is not None else 0,
         runs=runs,
         min_runs=stage.min_runs if stage is not None else 0,
         criteria=tuple(_said(row, now) for row in verdicts if row.kind == "criterion"),
         triggers=tuple(_said(row, now) for row in verdicts if row.kind == "trigger"),
-        modes=tuple(_mode(row) for row in modes.order_by("path__slug", "pk")),
-        waiting=waiting.values_list("pk", flat=True).first(),
+        modes=tuple(_mode(row) for row in modes),
+        waiting=known.waiting,
         read_at=now,
     )
 
 
 def ask_of(rollout: Rollout, *, now: datetime) -> Ask:
     """Return everything about widening `rollout` now."""
-    verdicts = verdict_rows([rollout.slug], now)
-    facts = facts_of(rollout, now=now, verdicts=verdicts)
+    known = known_of(rollout, now=now)
+    facts = facts_of(rollout, known, now=now)
     reach = _Reaches.of(rollout, now=now)
     after = None if facts.rung is None else reach.reach(facts.rung.exposed)
     risky = ActionRoute.objects.filter(workflow=rollout.workflow_id, risk__in=policy.RISKY)
@@ -137,8 +166,8 @@ def ask_of(rollout: Rollout, *, now: datetime) -> Ask:
     return Ask(
         facts=facts,
         bound=bound_of(rollout),
-        verdicts=verdicts,
-        now=reach.reach(exposed_set(rollout)),
+        verdicts=known.verdicts,
+        now=reach.reach(_exposed_set(known.parts)),
         after=after,
         approvers=approvers,
     )
@@ -208,7 +237,7 @@ def pack_of(rollout: Rollout, ask: Ask, *, now: datetime) -> dict[str, Any]:
 
 def rung_shares(rollout: Rollout, *, now: datetime) -> tuple[NextRung | None, dict[str, TaskShare]]:
     """Return the rung that comes next, and by path which part of its tasks that would reach."""
-    rung = rung_of(rollout)
+    rung = rung_of(rollout, parts_read([rollout.pk])[rollout.pk])
     if rung is None:
         return None, {}
     return rung, _Reaches.of(rollout, now=now).shares(rung.exposed)
@@ -292,10 +321,6 @@ class _Reaches:
             return None
         shared = zip(exposed.values(), sizes, strict=True)
         return float(sum(share * (size or 0) for share, size in shared)) / 1440
-
-
-def _path_ids(rollout: Rollout) -> list[int]:
-    return list(rollout.rollout_paths.values_list("path_id", flat=True))
 
 
 def _said(row: VerdictRow, now: datetime) -> Said:

@@ -11,9 +11,9 @@ from django.db import transaction
 from approvals.authority.principals import SYSTEM, Principal
 from approvals.expansions import locks, policy
 from approvals.expansions.errors import ExpansionClosed
-from approvals.expansions.evidence import bound_of, facts_of
+from approvals.expansions.evidence import bound_of, facts_of, known_of
 from approvals.expansions.models import OPEN_STATES, ExpansionRequest
-from approvals.expansions.policy import Bound, RequestState
+from approvals.expansions.policy import Bound, Facts, RequestState
 from rollout_console.audit import services as audit
 from rollout_console.core import outbox
 from rollout_console.rollouts.locks import rollouts as rollouts_locked
@@ -38,10 +38,18 @@ def lapse_of(
     request: ExpansionRequest, rollout: Rollout, *, now: datetime
 ) -> tuple[RequestState, str] | None:
     """Return what an open request has become meanwhile, written down or not; None: it stands."""
+    facts = facts_of(rollout, known_of(rollout, now=now), now=now)
+    return lapse_by(request, bound=bound_of(rollout), facts=facts)
+
+
+def lapse_by(
+    request: ExpansionRequest, *, bound: Bound, facts: Facts
+) -> tuple[RequestState, str] | None:
+    """Return what an open request has become by what is known now; None: it stands."""
     return policy.lapse(
         asked=Bound(**request.evidence["bound"]),
-        now_bound=bound_of(rollout),
-        facts=facts_of(rollout, now=now),
+        now_bound=bound,
+        facts=facts,
         expires_at=request.expires_at,
     )
 

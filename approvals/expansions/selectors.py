@@ -5,14 +5,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from approvals.authority.matrix import Verb
 from approvals.authority.principals import Principal
 from approvals.expansions import policy
-from approvals.expansions.lapses import lapse_of
-from approvals.expansions.models import OPEN_STATES, ExpansionRequest
-from approvals.expansions.policy import RequestState
+from approvals.expansions.evidence import (
+    Known,
+    bound_on,
+    facts_of,
+    newest_alert,
+    newest_plan,
+)
+from approvals.expansions.lapses import lapse_by, lapse_of
+from approvals.expansions.models import OPEN_STATES, Decision, ExpansionRequest
+from approvals.expansions.policy import Facts, RequestState
+from rollout_console.rollouts.models import Rollout
+from rollout_console.rollouts.parts import Parts
+from signals.guards.selectors import VerdictRow
 
 _REVIEW_OPEN: Final = Q(state="started", reviewed_by=None) & ~Q(break_glass_reason="")
 
@@ -84,6 +94,20 @@ class RequestRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a rollout stands: its facts, and the ids of what was asked for.
+
+    `open` still stands at the time of reading, and is `approved` or waits for that; `review` was
+    started by break-glass and is not reviewed.
+    """
+
+    facts: Facts
+    open: int | None
+    approved: bool
+    review: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Something that waits for one person: a decision, a start, or a review."""
 
@@ -146,15 +170,41 @@ def request_row(*, request_id: int, now: datetime) -> RequestRow | None:
     return None if request is None else _row(request, now)
 
 
+def standing_of(
+    rollout: Rollout, *, parts: Parts, verdicts: list[VerdictRow], now: datetime
+) -> Standing:
+    """Return where a rollout stands; select plan, candidate and workflow with it."""
+    found = ExpansionRequest.objects.filter(rollout=rollout).annotate(
+        newest_plan=newest_plan("rollout__workflow"), newest_alert=newest_alert("rollout__slug")
+    )
+    requests = list(found.filter(Q(state__in=OPEN_STATES) | _REVIEW_OPEN).order_by("-pk"))
+    asked = next((each for each in requests if each.state in OPEN_STATES), None)
+    known = Known(parts, verdicts, waiting=None if asked is None else asked.pk)
+    facts = facts_of(rollout, known, now=now)
+    stands = asked
+    if asked is not None:
+        bound = bound_on(rollout, plan=asked.newest_plan, alert=asked.newest_alert)
+        if lapse_by(asked, bound=bound, facts=facts) is not None:
+            stands = None
+    return Standing(
+        facts=facts,
+        open=None if stands is None else stands.pk,
+        approved=stands is not None and stands.state == RequestState.APPROVED,
+        review=next((each.pk for each in requests if each.state not in OPEN_STATES), None),
+    )
+
+
 def outstanding(principal: Principal, *, workflow_ids: Iterable[int] | None) -> Outstanding:
     """Return what is still to be done in these workflows (None: all), the oldest first."""
     found = ExpansionRequest.objects.filter(Q(state__in=OPEN_STATES) | _REVIEW_OPEN)
     if workflow_ids is not None:
         found = found.filter(rollout__workflow__in=list(workflow_ids))
     found = found.select_related("rollout__workflow", "requested_by")
+    mine = Decision.objects.filter(request=OuterRef("pk"), person=principal.person_id)
     waiting, reviews = [], []
-    for request in found.prefetch_related("decisions").order_by("pk"):
-        if (what := _waits_for(request, principal)) is not None:
+    for request in found.annotate(decided=Exists(mine)).defer("evidence").order_by("pk"):
+        what = _waits_for(request, principal, decided=request.decided)
+        if what is not None:
             waiting.append(Waiting(request.pk, request.rollout.slug, what))
         if request.state == RequestState.STARTED:
             reviews.append(
@@ -170,7 +220,7 @@ def outstanding(principal: Principal, *, workflow_ids: Iterable[int] | None) -> 
 
 
 def _waits_for(
-    request: ExpansionRequest, principal: Principal
+    request: ExpansionRequest, principal: Principal, *, decided: bool
 ) -> Literal["decide", "start", "review"] | None:
     workflow_id = request.rollout.workflow_id
     mine = request.requested_by_id == principal.person_id
@@ -180,8 +230,7 @@ def _waits_for(
         return None
     if request.state == RequestState.STARTED:
         return "review"
-    decided = {each.person_id for each in request.decisions.all()}
-    return None if request.for_break_glass or principal.person_id in decided else "decide"
+    return None if request.for_break_glass or decided else "decide"
 
 
 def _requests() -> QuerySet[ExpansionRequest]:

@@ -32,8 +32,8 @@ from approvals.expansions.evidence import (
     ask_of,
     exposed_words,
     facts_of,
+    known_of,
     pack_of,
-    rung_of,
 )
 from approvals.expansions.lapses import (
     closed_refuse,
@@ -322,11 +322,12 @@ def _decide(
 def _start(
     request: ExpansionRequest, rollout: Rollout, *, why: str, principal: Principal, now: datetime
 ) -> None:
-    found = policy.preconditions(facts_of(rollout, now=now))
+    facts = facts_of(rollout, known_of(rollout, now=now), now=now)
+    found = policy.preconditions(facts)
     # That a request waits is what brings us here.
     left = [each for each in found if each.slug != "waiting"]
     _missing_refuse(policy.missing(left, break_glass=bool(why)))
-    rung = rung_of(rollout)
+    rung = facts.rung
     assert rung is not None
     if (rung.position, exposed_words(rung.exposed)) != (request.stage, request.exposed):
         raise ExpansionBlocked("The ladder is not the one that was asked on: ask again.")

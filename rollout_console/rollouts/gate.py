@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from django.db.models import Value
+
 from approvals.authority.models import Membership
-from rollout_console.catalog.models import Person, Workflow
+from rollout_console.catalog.models import Person, Segment, Workflow, WorkflowPath
 from rollout_console.rollouts.errors import GateNotPassed
 from rollout_console.rollouts.findings import Finding, plan_findings
 from rollout_console.rollouts.models import PlanVersion, Rollout
@@ -104,18 +106,19 @@ def _items(document: dict[str, Any], facts: GateFacts) -> list[ReadinessItem]:
 def _traffic(workflow_ids: set[int], *, now: datetime) -> dict[int, dict[str, PathTraffic]]:
     """Return each path's last day by workflow id and path slug."""
     found: dict[int, dict[str, PathTraffic]] = defaultdict(dict)
-    slugs = {
-        (segment_id, workflow_id): slug
-        for segment_id, workflow_id, slug in Workflow.objects.filter(pk__in=workflow_ids)
-        .exclude(segments=None)
-        .values_list("segments__pk", "pk", "segments__slug")
-    }
-    paths = {
-        path_id: (workflow_id, slug)
-        for path_id, workflow_id, slug in Workflow.objects.filter(pk__in=workflow_ids)
-        .exclude(paths=None)
-        .values_list("paths__pk", "pk", "paths__slug")
-    }
+    slugs: dict[tuple[int, int], str] = {}
+    paths: dict[int, tuple[int, str]] = {}
+    segments, moved = (
+        model.objects.filter(workflow__in=workflow_ids).values_list(
+            Value(model is Segment), "pk", "workflow_id", "slug"
+        )
+        for model in (Segment, WorkflowPath)
+    )
+    for is_segment, pk, workflow_id, slug in segments.union(moved, all=True):
+        if is_segment:
+            slugs[pk, workflow_id] = slug
+        else:
+            paths[pk] = workflow_id, slug
     seen = segment_tasks(path_ids=paths, since=now - TRAFFIC_WINDOW, until=now)
     for path_id, tasks in seen.items():
         workflow_id, slug = paths[path_id]

@@ -39,6 +39,49 @@ def _x(used: float) -> float:
     return min(TRACK, max(0.0, used * LIMIT_X))
 
 
+# What of the limit the chart of all signals has room for; its ticks, and how they read.
+DOTS_TO: Final = 1.75
+_TICKS: Final = ((0.0, "0 %"), (0.5, "50 %"), (1.0, "limit"), (1.5, "150 %"))
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A value against a limit line that all share, on a track of 100, with its 95 % range.
+
+    `beyond` is further out than the track goes: its mark points on, and has no range. A range
+    whose upper end is further out is drawn without that end.
+    """
+
+    x: float
+    low: float | None
+    high: float | None
+    high_shown: bool
+    beyond: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    x: float
+    text: str
+    limit: bool
+
+
+def limit_dot(used: float, *, low: float | None = None, high: float | None = None) -> Dot:
+    """Return the dot for shares of the limit used (1.0 is the limit)."""
+    beyond = used > DOTS_TO
+    if low is None or high is None or beyond:
+        return Dot(_dot_x(used), None, None, high_shown=False, beyond=beyond)
+    return Dot(_dot_x(used), _dot_x(low), _dot_x(high), high_shown=high <= DOTS_TO, beyond=False)
+
+
+def limit_ticks() -> list[Tick]:
+    return [Tick(_dot_x(share), text, share == 1.0) for share, text in _TICKS]
+
+
+def _dot_x(used: float) -> float:
+    return round(min(1.0, max(0.0, used / DOTS_TO)) * TRACK, 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One bar of the small ladder, in a box of 84 by 31."""

@@ -9,6 +9,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 
+from approvals.authority.principals import Staff
 from rollout_console.rollouts.states import FINAL, RolloutState
 from rollout_console.web.pages import ConsoleRequest, page, page_render
 from rollout_console.web.selectors.changes import (
@@ -23,12 +24,15 @@ from rollout_console.web.selectors.charts import (
     ChartPlan,
     chart_plans,
     charts,
+    ground_of,
+    plans_on,
     window_chosen,
 )
 from rollout_console.web.selectors.closing import ended
 from rollout_console.web.selectors.cockpit import cockpit, rollout_get
 from rollout_console.web.selectors.expansions import expansion_state
-from rollout_console.web.selectors.rollouts import CellRow, rollout_list
+from rollout_console.web.selectors.limits import limits_view
+from rollout_console.web.selectors.rollouts import CellRow, rollout_list, wholes_read
 
 LIVE_S = 2
 
@@ -59,21 +63,24 @@ def rollout(request: ConsoleRequest, slug: str) -> HttpResponse:
     """Show one rollout's cockpit: ?path= chooses one path, ?window= the charts' span."""
     now = timezone.now()
     found = rollout_get(slug, request.principal)
-    view = cockpit(found, principal=request.principal, now=now)
+    (whole,) = wholes_read([found], every_alert=True)
+    staff = Staff(found.workflow)
+    view = cockpit(whole, staff=staff, principal=request.principal, now=now)
     path = request.GET.get("path", "")
     if path not in {each.slug for each in view.row.paths}:
         path = ""
     window = window_chosen(request.GET.get("window", ""), found, now)
-    plans = chart_plans(found, path=path)
+    plans = plans_on(found, whole.parts.paths, whole.guards, path=path)
     cells = {f"{cell.path}.{cell.signal}": cell for cell in view.row.cells}
     drawn: dict[str, Chart] = {}
     changes: list[ChangeView] = []
     effects: list[Effects] = []
     if not request.headers.get("X-Live"):
         # Neither a release nor a day's difference changes from one second to the next.
-        changes = change_views(found.candidate.changes.order_by("position"))
-        effects = change_effects(found, changes, now=now)
-        drawn = {chart.key: chart for chart in charts(found, plans, window=window, now=now)}
+        changes = change_views(whole.changes)
+        effects = change_effects(found, changes, paths=whole.parts.paths, now=now)
+        read = charts(found, plans, window=window, now=now, ground=ground_of(whole))
+        drawn = {chart.key: chart for chart in read}
     heads = [Head(plan, cells.get(plan.key), drawn.get(plan.key)) for plan in plans]
     return page_render(
         request,
@@ -82,13 +89,21 @@ def rollout(request: ConsoleRequest, slug: str) -> HttpResponse:
             "cockpit": view,
             "row": view.row,
             "expansion": expansion_state(
-                found, verdicts=view.verdicts, principal=request.principal, now=now
+                found,
+                parts=whole.parts,
+                verdicts=view.verdicts,
+                staff=staff,
+                principal=request.principal,
+                now=now,
             )
             if view.row.state == RolloutState.LIVE
             else None,
             "closes": view.row.state not in FINAL,
-            "ended": ended(found, principal=request.principal) if view.row.state in FINAL else None,
+            "ended": ended(found, paths=whole.parts.paths, staff=staff, principal=request.principal)
+            if view.row.state in FINAL
+            else None,
             "heads": heads,
+            "limits": limits_view([cell for cell in view.row.cells if path in {"", cell.path}]),
             "changes": changes,
             "effects": effects,
             "path": path,
@@ -104,6 +119,7 @@ def rollout(request: ConsoleRequest, slug: str) -> HttpResponse:
             "strip",
             "ladder",
             "state",
+            "limits",
             "numbers",
             "guards",
             "timeline",

@@ -1,6 +1,6 @@
 """A candidate's tasks and its stable release's on one path, over the time that compares them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
@@ -109,9 +109,8 @@ class Comparison:
 
 
 class _Pair(NamedTuple):
-    """Which releases are read, on which path and by which steps of time."""
+    """Which releases are read, and by which steps of time."""
 
-    path_id: int
     candidate_id: int
     stable_id: int
     step_s: int
@@ -130,13 +129,48 @@ def comparison_read(
     fallback gave to the stable release stands with the candidate, on whose arm it is: its people
     would have got the candidate.
     """
-    pair = _Pair(path_id, candidate_id, stable_id, least_step(since, until))
-    since, until = floor(since, pair.step_s), ceiling(until, pair.step_s)
-    spans = _spans(pair, since, until)
-    window = window_of(spans[True], spans[False], since=since, until=until)
-    sides = _sides(pair, window)
-    both, either = _steps(pair, window)
+    return comparisons_read(
+        path_ids=[path_id],
+        candidate_id=candidate_id,
+        stable_id=stable_id,
+        since=since,
+        until=until,
+    )[path_id]
 
+
+def comparisons_read(
+    *,
+    path_ids: Sequence[int],
+    candidate_id: int,
+    stable_id: int,
+    since: datetime,
+    until: datetime,
+) -> dict[int, Comparison]:
+    """Return `comparison_read` of each path, in four queries for them all."""
+    if not path_ids:
+        return {}
+    pair = _Pair(candidate_id, stable_id, least_step(since, until))
+    since, until = floor(since, pair.step_s), ceiling(until, pair.step_s)
+    spans = _spans(pair, path_ids, since, until)
+    windows = {
+        path_id: window_of(of[True], of[False], since=since, until=until)
+        for path_id, of in spans.items()
+    }
+    sides = _sides(pair, windows)
+    steps = _steps(pair, windows)
+    return {
+        path_id: _comparison(pair, spans[path_id], window, sides[path_id], steps[path_id])
+        for path_id, window in windows.items()
+    }
+
+
+def _comparison(
+    pair: _Pair,
+    spans: Mapping[bool, Mapping[int, Span]],
+    window: Window,
+    sides: Mapping[bool, Side],
+    steps: tuple[int, int],
+) -> Comparison:
     def times(is_candidate: bool) -> Times | None:
         span = _within(spans[is_candidate], window.segment_ids)
         if span is None:
@@ -150,8 +184,8 @@ def comparison_read(
         candidate_times=times(True),
         stable_times=times(False),
         step_s=pair.step_s,
-        steps_both=both,
-        steps=either,
+        steps_both=steps[0],
+        steps=steps[1],
     )
 
 
@@ -192,17 +226,19 @@ def _within(spans: Mapping[int, Span], segments: Collection[int] | None) -> Span
     return found
 
 
-def _spans(pair: _Pair, since: datetime, until: datetime) -> dict[bool, dict[int, Span]]:
-    """Return by whether it is the candidate's, and by segment, what was served."""
+def _spans(
+    pair: _Pair, path_ids: Sequence[int], since: datetime, until: datetime
+) -> dict[int, dict[bool, dict[int, Span]]]:
+    """Return by path, by whether it is the candidate's, and by segment, what was served."""
     source, arguments = event_rows(
-        ARRIVALS, path_ids=[pair.path_id], start=since, end=until, step_s=pair.step_s
+        ARRIVALS, path_ids=path_ids, start=since, end=until, step_s=pair.step_s
     )
     with connection.cursor() as cursor:
         cursor.execute(
-            f"select {_IS_CANDIDATE}, l.segment_id, sum(l.n)::bigint,"  # noqa: S608  # our own words
+            f"select l.path_id, {_IS_CANDIDATE}, l.segment_id, sum(l.n)::bigint,"  # noqa: S608  # our own words
             " coalesce(sum(l.n) filter (where l.arm = any(%s)), 0)::bigint,"
             f" min(l.minute), max(l.minute) from {source}"
-            " where l.release_id in (%s, %s) and l.n > 0 group by 1, 2",
+            " where l.release_id in (%s, %s) and l.n > 0 group by 1, 2, 3",
             [
                 *(pair.candidate_id, pair.stable_id, [ARM_CANDIDATE, ARM_STABLE]),
                 *arguments,
@@ -210,54 +246,69 @@ def _spans(pair: _Pair, since: datetime, until: datetime) -> dict[bool, dict[int
             ],
         )
         rows = cursor.fetchall()
-    found: dict[bool, dict[int, Span]] = {True: {}, False: {}}
-    for is_candidate, segment_id, n, assigned, first_at, last_at in rows:
-        found[is_candidate][segment_id] = Span(int(n), int(assigned), first_at, last_at + pair.step)
+    found: dict[int, dict[bool, dict[int, Span]]] = {
+        path_id: {True: {}, False: {}} for path_id in path_ids
+    }
+    for path_id, is_candidate, segment_id, n, assigned, first_at, last_at in rows:
+        found[path_id][is_candidate][segment_id] = Span(
+            int(n), int(assigned), first_at, last_at + pair.step
+        )
     return found
 
 
-def _of_both(pair: _Pair, window: Window) -> tuple[str, list[Any]]:
-    where, arguments = "l.release_id in (%s, %s)", [pair.candidate_id, pair.stable_id]
-    if window.segment_ids is None:
-        return where, arguments
-    return f"{where} and l.segment_id = any(%s)", [*arguments, sorted(window.segment_ids)]
+def _of_both(pair: _Pair, windows: Mapping[int, Window], *, step_s: int) -> tuple[str, list[Any]]:
+    """Return SQL of both releases' buckets `l`, of each path in its window, and its parameters."""
+    # By name: what a longer window reads has the columns in another order.
+    columns = ", ".join(f"l.{name}" for name in ARRIVALS.columns)
+    parts, arguments = [], []
+    for path_id, window in windows.items():
+        source, given = event_rows(
+            ARRIVALS, path_ids=[path_id], start=window.start, end=window.end, step_s=step_s
+        )
+        where = "l.release_id in (%s, %s)"
+        given = [*given, pair.candidate_id, pair.stable_id]
+        if window.segment_ids is not None:
+            where += " and l.segment_id = any(%s)"
+            given.append(sorted(window.segment_ids))
+        parts.append(f"select {columns} from {source} where {where}")  # noqa: S608  # our own words
+        arguments += given
+    return f"({' union all '.join(parts)}) as l", arguments
 
 
-def _sides(pair: _Pair, window: Window) -> dict[bool, Side]:
-    source, arguments = event_rows(
-        ARRIVALS, path_ids=[pair.path_id], start=window.start, end=window.end, step_s=HOUR_S
-    )
-    where, chosen = _of_both(pair, window)
-    key = f"l.release_id, l.arm, (l.mode <> {MODE_NORMAL})::int"
-    arguments += chosen
-    counts = histograms_read(source, where, key, arguments)
-    by_key = sums_read(source, where, key, arguments, counts)
+def _sides(pair: _Pair, windows: Mapping[int, Window]) -> dict[int, dict[bool, Side]]:
+    source, arguments = _of_both(pair, windows, step_s=HOUR_S)
+    key = f"l.path_id, l.release_id, l.arm, (l.mode <> {MODE_NORMAL})::int"
+    counts = histograms_read(source, "true", key, arguments)
+    by_key = sums_read(source, "true", key, arguments, counts)
 
-    def side(is_candidate: bool, moved: int) -> Measures:
+    def side(path_id: int, is_candidate: bool, moved: int) -> Measures:
         return total(
             measures
-            for (release_id, arm, mode), measures in by_key.items()
-            if mode == moved
+            for (path, release_id, arm, mode), measures in by_key.items()
+            if path == path_id
+            and mode == moved
             and is_candidate
             == (release_id == pair.candidate_id or (bool(mode) and arm == ARM_CANDIDATE))
         )
 
-    return {each: Side(side(each, 0), side(each, 1)) for each in (True, False)}
+    return {
+        path_id: {
+            each: Side(side(path_id, each, 0), side(path_id, each, 1)) for each in (True, False)
+        }
+        for path_id in windows
+    }
 
 
-def _steps(pair: _Pair, window: Window) -> tuple[int, int]:
-    """Return in how many steps both sides had a task, and in how many either had."""
-    source, arguments = event_rows(
-        ARRIVALS, path_ids=[pair.path_id], start=window.start, end=window.end, step_s=pair.step_s
-    )
-    where, chosen = _of_both(pair, window)
+def _steps(pair: _Pair, windows: Mapping[int, Window]) -> dict[int, tuple[int, int]]:
+    """Return by path in how many steps both sides had a task, and in how many either had."""
+    source, arguments = _of_both(pair, windows, step_s=pair.step_s)
     with connection.cursor() as cursor:
         cursor.execute(
-            "select count(*) filter (where sides = 2), count(*) from ("  # noqa: S608  # our own words
-            f"select floor(extract(epoch from l.minute) / {pair.step_s}),"
+            "select path_id, count(*) filter (where sides = 2), count(*) from ("  # noqa: S608  # our own words
+            f"select l.path_id, floor(extract(epoch from l.minute) / {pair.step_s}),"
             f" count(distinct {_IS_CANDIDATE}) as sides"
-            f" from {source} where {where} and l.n > 0 group by 1) as m",
-            [pair.candidate_id, pair.stable_id, *arguments, *chosen],
+            f" from {source} where l.n > 0 group by 1, 2) as m group by 1",
+            [pair.candidate_id, pair.stable_id, *arguments],
         )
-        both, either = cursor.fetchone()
-    return int(both), int(either)
+        found = {path_id: (int(both), int(either)) for path_id, both, either in cursor.fetchall()}
+    return {path_id: found.get(path_id, (0, 0)) for path_id in windows}

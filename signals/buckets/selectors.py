@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 
 from django.db import connection
 
-from rollout_console.catalog.models import WorkflowPath
 from signals.buckets.beside import step_failures
 from signals.buckets.event_time import event_rows, floor, least_step
 from signals.buckets.fed import newest_parts, span_parts, step_parts
@@ -281,6 +280,24 @@ def served_from(served_until: datetime, step_s: int) -> datetime:
     return floor(served_until, step_s) + timedelta(seconds=step_s)
 
 
+class Served(NamedTuple):
+    """Whose tasks a line shows, of which reach, in steps that begin in [since, until)."""
+
+    arms: Sequence[int]
+    reach: Reach
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def served_around(served_until: datetime, *, reach: Reach, step_s: int) -> list[Served]:
+    """Return what a line shows before and after its rollout ended."""
+    cut = served_from(served_until, step_s)
+    return [
+        Served([ARM_CANDIDATE], reach, until=cut),
+        Served([ARM_STABLE], "arm", since=cut),
+    ]
+
+
 def reads_arrivals(*, signal: Signal, start: datetime, end: datetime) -> bool:
     """Whether a chart of this span counts tasks when they arrived, not when they happened."""
     return is_live(start, end, by_event=signal.by_event)
@@ -348,11 +365,9 @@ def signal_series(
         "end": end,
         "step_s": step_s,
     }
-    served: list[tuple[Sequence[int], Reach, datetime | None, datetime | None]]
-    served = [(arms, known.reach, None, None)]
+    served = [Served(arms, known.reach)]
     if served_until is not None and served_until < end:
-        cut = served_from(served_until, step_s)
-        served = [([ARM_CANDIDATE], known.reach, None, cut), ([ARM_STABLE], "arm", cut, None)]
+        served = served_around(served_until, reach=known.reach, step_s=step_s)
     points = []
     for served_arms, reach, since, until in served:
         steps = series_measures(
@@ -370,7 +385,7 @@ def signal_series(
         if known.source == "repeats":
             live = is_live(start, end, by_event=known.by_event)
             failures = step_failures(arms=served_arms, live=live, **reading)
-        for moment, measures in _between(steps, start=since, end=until):
+        for moment, measures in between(steps, start=since, end=until):
             found = estimate(known, measures, span_s=step_s, slow_ms=slow_ms)
             if known.source == "repeats":
                 found = repeats(failures.get(moment, Counter()), n=measures.n)
@@ -447,9 +462,6 @@ def _release_ends(
 
 def traffic(*, workflow_ids: Iterable[int], now: datetime) -> dict[int, Traffic]:
     """Return each path's live traffic by path id; a path without any has zeros."""
-    path_ids = list(
-        WorkflowPath.objects.filter(workflow_id__in=list(workflow_ids)).values_list("pk", flat=True)
-    )
     since = now - timedelta(seconds=TRAFFIC_WINDOW_S)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -458,10 +470,11 @@ def traffic(*, workflow_ids: Iterable[int], now: datetime) -> dict[int, Traffic]
             " min(l.arrived_at), max(l.arrived_at),"
             " exists (select 1 from arrival_ledger e"
             " where e.path_id = p.id and not e.backfill and e.arrived_at < %s)"
-            " from unnest(%s::int[]) as p(id) left join arrival_ledger l"
+            " from catalog_workflowpath as p left join arrival_ledger l"
             " on l.path_id = p.id and not l.backfill"
-            " and l.arrived_at >= %s and l.arrived_at <= %s group by p.id",
-            [ARM_CANDIDATE, since, path_ids, since, now],
+            " and l.arrived_at >= %s and l.arrived_at <= %s"
+            " where p.workflow_id = any(%s) group by p.id",
+            [ARM_CANDIDATE, since, since, now, list(workflow_ids)],
         )
         rows = cursor.fetchall()
     found = {}
@@ -507,7 +520,7 @@ def segment_tasks(
     return found
 
 
-def _between(
+def between(
     steps: list[tuple[datetime, Measures]],
     *,
     start: datetime | None = None,

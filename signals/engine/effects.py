@@ -9,7 +9,7 @@ Floats = NDArray[np.float64]
 
 # Odds ratios from "just visible in a hundred thousand tasks" to "most tasks fail", each the
 # square-ish step from its neighbour in log odds that a mixture needs to lose little in between.
-LOG_EFFECTS: Final[Floats] = 0.03 * 1.4 ** np.arange(14)
+LOG_EFFECTS: Final[Floats] = np.asarray(0.03 * 1.4 ** np.arange(14), dtype=np.float64)
 LOG_WEIGHTS: Final[Floats] = np.full(len(LOG_EFFECTS), -np.log(len(LOG_EFFECTS)))
 
 # Where the weight on starts lies: at once, evenly over the time the rollout is expected to take,

@@ -47,7 +47,7 @@ def two_arm_factors(
     """
     levels = np.concatenate([log_odds, log_null[:, None]], axis=1)
     total = x_c + x_b
-    out = levels * x_c[:, None]
+    out: Floats = levels * x_c[:, None].astype(np.float64)
     some = np.flatnonzero(total)
     if len(some):
         out[some] -= _log_mean_tilt(n_c[some], n_b[some], total[some], levels[some])

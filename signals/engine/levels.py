@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from signals.engine.effects import Floats, spent_weight
 
 Rows = NDArray[np.intp]
+# Single precision: half the memory, twice the speed, and far finer than the model itself.
+Singles = NDArray[np.float32]
 
 # Levels, in log odds from the usual one: fine around it, coarse where outages are.
-_NEAR: Final[Floats] = np.arange(-12, 13) / 10.0
-_FAR: Final[Floats] = 1.6 + 0.6 * np.arange(10)
+_NEAR: Final[Floats] = np.asarray(np.arange(-12, 13) / 10.0, dtype=np.float64)
+_FAR: Final[Floats] = np.asarray(1.6 + 0.6 * np.arange(10), dtype=np.float64)
 OFFSETS: Final[Floats] = np.concatenate([_NEAR, _FAR])
 # Odds ratios of a worse candidate.
 LOG_EFFECTS: Final[Floats] = np.array([0.06, 0.10, 0.17, 0.28, 0.45, 0.75, 1.2, 2.0])
@@ -34,7 +36,12 @@ OUTAGE_MINUTES: Final = 30.0
 _OUT: Final = OFFSETS > 1.45
 _MINUTE_S: Final = 60.0
 _LONGEST: Final = 240
-_CEILING: Final = 1e60
+_CEILING: Final = 1e30
+_MOST_LOG: Final = 60.0
+_MOST: Final = 1e300
+_LEAST: Final = 1e-30
+# Guards that fit a core's cache together.
+_AT_ONCE: Final = 128
 
 
 class LevelFilter:
@@ -62,8 +69,9 @@ class LevelFilter:
         self.steady = steady
         paces = (0.0,) if steady else PACES
         begin = _normal(spread) / len(paces)
-        self.calm: Floats = np.stack([begin] * len(paces))
-        self.worse: Floats = np.zeros((len(paces), guards, len(LOG_EFFECTS), len(OFFSETS)))
+        self.calm: Singles = np.stack([begin] * len(paces)).astype(np.float32)
+        size = (len(paces), guards, len(LOG_EFFECTS), len(OFFSETS))
+        self.worse: Singles = np.zeros(size, dtype=np.float32)
         self.spent: Floats = np.zeros(guards)
         self.minute: NDArray[np.int64] = np.zeros(guards, dtype=np.int64)
 
@@ -79,52 +87,72 @@ class LevelFilter:
             usual: the usual level at this time, log odds, [R].
             elapsed_s: seconds since each guard's evidence began, [R].
         """
+        factors = np.empty((len(rows), len(LOG_EFFECTS)))
+        for few in range(0, len(rows), _AT_ONCE):
+            part = slice(few, few + _AT_ONCE)
+            factors[part] = self._step(rows[part], counts[part], usual[part], elapsed_s[part])
+        return factors
+
+    def _step(self, rows: Rows, counts: Floats, usual: Floats, elapsed_s: Floats) -> Floats:
         spent = spent_weight(elapsed_s, self.expected_s[rows])
-        fresh = spent - self.spent[rows]
+        fresh = (spent - self.spent[rows]).astype(np.float32)
         self.spent[rows] = spent
         calm = self.calm[:, rows]
-        worse = self.worse[:, rows] + fresh[:, None, None] * calm[:, :, None, :]
+        worse = self.worse[:, rows]
+        worse += fresh[:, None, None] * calm[:, :, None, :]
         if not self.steady:
-            minute = (elapsed_s // _MINUTE_S).astype(np.int64)
-            passed = np.minimum(minute - self.minute[rows], _LONGEST)
-            self.minute[rows] = minute
-            for minutes in np.unique(passed[passed > 0]):
-                kernels = _kernels(int(minutes))
-                these = np.flatnonzero(passed == minutes)
-                moved = worse if len(these) == len(rows) else worse[:, these]
-                flat = moved.reshape(len(moved), -1, len(OFFSETS))
-                worse[:, these] = np.matmul(flat, kernels).reshape(moved.shape)
-                calm[:, these] = np.matmul(calm[:, these], kernels)
+            self._move(rows, calm, worse, elapsed_s)
         n_c, x_c, n_b, x_b = counts.T[:, :, None]
         level = usual[:, None] + OFFSETS
-        tail = np.logaddexp(0.0, level)
+        tail = _softplus(level)
         both = (x_c + x_b) * level - (n_c + n_b) * tail
-        top = both.max(axis=1)
+        with np.errstate(divide="ignore"):
+            top = (both + np.log(calm.sum(axis=0))).max(axis=1)
         shifted = level[:, None, :] + LOG_EFFECTS[None, :, None]
-        split = (
-            (x_b * level - n_b * tail)[:, None, :]
-            + x_c[:, None] * shifted
-            - n_c[:, None] * np.logaddexp(0.0, shifted)
-        )
-        begun = worse.sum(axis=(0, 3))
-        calm *= np.exp(both - top[:, None])
-        worse *= np.exp(np.minimum(split - top[:, None, None], 300.0))
+        split = (x_b * level - n_b * tail - top[:, None])[:, None, :]
+        split = split + x_c[:, None] * shifted - n_c[:, None] * _softplus(shifted)
+        begun = worse.sum(axis=(0, 3), dtype=np.float64)
+        calm *= np.exp(np.minimum(both - top[:, None], _MOST_LOG)).astype(np.float32)
+        with np.errstate(over="ignore"):
+            worse *= np.exp(np.minimum(split, _MOST_LOG)).astype(np.float32)
+        told = worse.sum(axis=(0, 3), dtype=np.float64)
         scale = calm.sum(axis=(0, 2))
-        self.calm[:, rows] = calm / scale[:, None]
-        self.worse[:, rows] = np.minimum(worse / scale[:, None, None], _CEILING)
-        least = np.finfo(float).tiny
-        told = np.maximum(worse.sum(axis=(0, 3)), least) / np.maximum(begun, least)
-        return np.asarray(np.log(told) - np.log(scale)[:, None])
+        calm /= scale[:, None]
+        worse /= scale[:, None, None]
+        np.minimum(worse, _CEILING, out=worse)
+        self.calm[:, rows] = calm
+        self.worse[:, rows] = worse
+        told = np.clip(told, _LEAST, _MOST) / np.maximum(begun, _LEAST)
+        return np.asarray(np.log(told) - np.log(scale.astype(np.float64))[:, None])
+
+    def _move(self, rows: Rows, calm: Singles, worse: Singles, elapsed_s: Floats) -> None:
+        """Let levels wander for the whole minutes since they were last seen, in place."""
+        minute = (elapsed_s // _MINUTE_S).astype(np.int64)
+        passed = np.minimum(minute - self.minute[rows], _LONGEST)
+        self.minute[rows] = minute
+        for minutes in np.unique(passed[passed > 0]):
+            kernels = _kernels(int(minutes))
+            these = np.flatnonzero(passed == minutes)
+            moved = worse if len(these) == len(rows) else worse[:, these]
+            flat = moved.reshape(len(moved), -1, len(OFFSETS))
+            worse[:, these] = np.matmul(flat, kernels).reshape(moved.shape)
+            calm[:, these] = np.matmul(calm[:, these], kernels)
 
     def new_day(self, rows: Rows) -> None:
         """Let another day's level begin, as far from the usual one as any: of steady levels."""
-        begin = _normal(self.spread[rows])
+        begin = _normal(self.spread[rows]).astype(np.float32)
         self.calm[:, rows] = begin
         whole = self.worse[:, rows].sum(axis=3, keepdims=True)
         self.worse[:, rows] = whole * begin[:, None, :]
 
     def log_evidence(self) -> Floats:
-        return np.log(self.worse.sum(axis=(0, 3)).mean(axis=1) + 1.0 - self.spent)
+        mixed = self.worse.sum(axis=(0, 3), dtype=np.float64).mean(axis=1)
+        return np.asarray(np.log(mixed + 1.0 - self.spent))
+
+
+def _softplus(x: Floats) -> Floats:
+    """Return log(1 + e^x); no level is so high that e^x overflows."""
+    return np.asarray(np.log(1.0 + np.exp(x)))
 
 
 def _normal(spread: Floats) -> Floats:
@@ -138,7 +166,7 @@ def _normal(spread: Floats) -> Floats:
 def _kernels(minutes: int) -> Floats:
     """Return where a level goes in so many minutes, by pace: [R, from, to]."""
     if minutes == 1:
-        return np.stack([_kernel(pace) for pace in PACES])
+        return np.stack([_kernel(pace) for pace in PACES]).astype(np.float32)
     half = _kernels(minutes // 2)
     whole = half @ half
     return whole @ _kernels(1) if minutes % 2 else whole

@@ -94,4 +94,4 @@ def _day_spread(n: Floats, x: Floats, p: Floats) -> float:
         return 2 * LEAST_SPREAD
     levels, variances = more[some] / chance[some], 1 / chance[some]
     beyond = float(np.var(levels, ddof=1) - variances.mean())
-    return max(LEAST_SPREAD, np.sqrt(max(beyond, 0.0)))
+    return max(LEAST_SPREAD, float(np.sqrt(max(beyond, 0.0))))

@@ -29,7 +29,7 @@ def view_weights(strata: int) -> Floats:
     """Return the log weights of the views: together, then each of several strata alone."""
     if strata == 1:
         return np.zeros(1)
-    return np.log(np.array([TOGETHER, *[(1 - TOGETHER) / strata] * strata]))
+    return np.asarray(np.log([TOGETHER, *[(1 - TOGETHER) / strata] * strata]))
 
 
 class ExactRates:
@@ -75,8 +75,9 @@ class ExactRates:
             full = n_c * n_b >= LEAST_BLOCK * np.maximum(n_c + n_b, 1)
             if full.any():
                 these = rows[full]
+                n_c, x_c, n_b, x_b = held[full].T
                 factors = two_arm_factors(
-                    *held[full].T, log_odds=self.log_odds[these], log_null=self.log_null[these]
+                    n_c, x_c, n_b, x_b, self.log_odds[these], self.log_null[these]
                 )
                 self.mixture.multiply(these, 0, factors, elapsed=elapsed_s[full])
                 if self.strata > 1:
@@ -131,7 +132,7 @@ class LimitRates:
     def step(self, rows: Rows, counts: Ints, *, elapsed_s: Floats) -> None:
         """Take in tasks and bad ones of the guards `rows`, [R, 2]."""
         factors = one_arm_factors(
-            *counts.T, null_rate=self.limit[rows], log_odds=self.log_odds[None, :]
+            counts[:, 0], counts[:, 1], self.limit[rows], self.log_odds[None, :]
         )
         self.mixture.multiply(rows, 0, factors, elapsed=elapsed_s)
 

@@ -194,8 +194,12 @@ class Scenario:
         """Add a record.
 
         Raises:
-            ValueError: it names a signal that the rollout has not.
+            ValueError: it names a signal that the rollout has not, or counts what cannot be.
         """
+        if record.n < 0 or record.bad < 0:
+            raise ValueError("a record cannot count less than nothing")
+        if record.bad > record.n:
+            raise ValueError(f"a record cannot have {record.bad} bad of {record.n} tasks")
         track = self.tracks.get(record.signal)
         if track is None:
             raise ValueError(

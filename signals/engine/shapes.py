@@ -31,7 +31,8 @@ def stretched(shape: Floats, times: float) -> Floats:
     move = BINS_A_DOUBLING * np.log2(times)
     whole, part = int(move), move - int(move)
     result = np.zeros_like(shape)
-    for shift, weight in ((whole, 1 - part), (whole + 1, part)):
+    for far, weight in ((whole, 1 - part), (whole + 1, part)):
+        shift = min(far, bins)
         if shift == 0:
             result += weight * shape
             continue

@@ -124,7 +124,11 @@ class SignalCell:
 
 def verdict_rows(rollout_slugs: Iterable[str], now: datetime) -> list[VerdictRow]:
     """Return every current guard of these rollouts, criteria first, in the plan's order."""
-    guards = _guards(rollout_slugs)
+    return verdicts_of(guards_now(rollout_slugs), now)
+
+
+def verdicts_of(guards: Sequence[Guard], now: datetime) -> list[VerdictRow]:
+    """Return these guards, as read by `guards_now`, with what they say."""
     needs = {guard.pk: runs for guard in guards if (runs := runs_open(guard)) is not None}
     rates = _rates([guard for guard in guards if guard.pk in needs], now)
     rows = []
@@ -157,8 +161,13 @@ def signal_cells(rollout_slugs: Iterable[str], now: datetime) -> dict[str, list[
     A signal with several guards is shown as its trigger sees it, which looks at the latest
     minutes; among equals the strictest limit counts. A rollout without guards has no entry.
     """
+    return cells_of(guards_now(rollout_slugs), now)
+
+
+def cells_of(guards: Sequence[Guard], now: datetime) -> dict[str, list[SignalCell]]:
+    """Return the `signal_cells` of these guards, as read by `guards_now`."""
     best: dict[tuple[str, int, str], Guard] = {}
-    for guard in _guards(rollout_slugs):
+    for guard in guards:
         key = (guard.rollout, guard.path_id, guard.signal)
         held = best.get(key)
         if held is None or _shown_before(guard, held):
@@ -183,7 +192,8 @@ def guard_recovered(*, guard_id: int) -> bool:
     ).exists()
 
 
-def _guards(rollout_slugs: Iterable[str]) -> Sequence[Guard]:
+def guards_now(rollout_slugs: Iterable[str]) -> list[Guard]:
+    """Return the current guards of these rollouts with all that their rows are made of."""
     return list(
         Guard.objects.filter(rollout__in=list(rollout_slugs), retired_at=None)
         .select_related("path", "segment", "verdict", "definition")

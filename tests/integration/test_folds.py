@@ -24,7 +24,7 @@ from signals.buckets import event_time
 from signals.buckets.beside import step_failures
 from signals.buckets.folds import FOLDS, MINUTE_S, Fold
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE, ARM_UNKNOWN
-from signals.buckets.many import Asked, many_series
+from signals.buckets.many import Asked, arm_series, many_series
 from signals.buckets.measures import Measures
 from signals.buckets.models import HourBucket, MinuteBucket, StaleBucket
 from signals.buckets.selectors import release_totals, series_measures, signal_series
@@ -339,6 +339,8 @@ def test_many_charts_are_what_each_alone_is(
     items = some_items(8, 200, days=1)
     for item in items[:30]:
         item["occurred_at"] = datetime.now(UTC).isoformat()
+    for item in items[20:90]:
+        item |= {"arm": "stable", "release": "2026.10.4"}
     store(items)
     batches_drain(now=timezone.now())
     buckets_fold(now=timezone.now())
@@ -362,9 +364,30 @@ def test_many_charts_are_what_each_alone_is(
             )
             assert found[line] == alone, (line.signal, step_s)
         assert sum(map(bool, found.values())) > 12
+        ended: dict[str, Any] = {**reading, "served_until": end - timedelta(seconds=span_s / 3)}
+        after = many_series(asked, **ended)
+        for line in asked:
+            alone = signal_series(
+                signal=line.signal, path_id=line.path_id, slow_ms=line.slow_ms, **ended
+            )
+            assert after[line] == alone, (line.signal, step_s)
         plain = [Asked(path.pk, slug) for slug in ("cost_per_task_usd", "latency_p95_ms")]
         with django_assert_max_num_queries(2):
             many_series(plain, **reading)
+        sides = [[ARM_CANDIDATE], [ARM_UNKNOWN, ARM_STABLE]]
+        with django_assert_max_num_queries(2):
+            of = {key: value for key, value in reading.items() if key != "arms"}
+            both = arm_series(plain, sides=sides, **of)
+        for arms, lines in zip(sides, both, strict=True):
+            for line, points in many_series(plain, **{**reading, "arms": arms}).items():
+                # In another order sums of floats differ in their last digits.
+                assert points
+                assert [(each.t, each.n) for each in lines[line]] == [
+                    (each.t, each.n) for each in points
+                ]
+                assert [each.value for each in lines[line]] == pytest.approx(
+                    [each.value for each in points]
+                )
 
 
 @pytest.mark.parametrize("seed", [4, 5])

@@ -207,7 +207,7 @@ def test_gates_of_many_rollouts_take_as_many_questions_as_of_one(
     for workflow in ("one", "two", "three"):
         rollout_at(RolloutState.DRAFT, workflow=workflow)
     rollouts = list(Rollout.objects.select_related("plan", "workflow"))
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(6):
         gates = gates_read(rollouts, now=timezone.now())
     assert [gates[rollout.pk].passed for rollout in rollouts] == [True, True, True]
 

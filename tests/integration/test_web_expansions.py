@@ -9,9 +9,11 @@ from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
 
 from approvals.authority.matrix import Role
+from approvals.authority.principals import Staff
 from approvals.expansions.models import ExpansionRequest
 from rollout_console.catalog.models import ActionRoute, Person
 from rollout_console.rollouts.models import Rollout
+from rollout_console.rollouts.parts import parts_read
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.web.selectors.cockpit import rollout_get
 from rollout_console.web.selectors.expansions import ExpansionState, expansion_state
@@ -53,7 +55,14 @@ def state(rollout: Rollout, name: str) -> ExpansionState:
     now = timezone.now()
     verdicts = verdict_rows([rollout.slug], now)
     found = rollout_get(rollout.slug, who)
-    return expansion_state(found, verdicts=verdicts, principal=who, now=now)
+    return expansion_state(
+        found,
+        parts=parts_read([found.pk])[found.pk],
+        verdicts=verdicts,
+        staff=Staff(found.workflow),
+        principal=who,
+        now=now,
+    )
 
 
 def test_the_owner_asks_where_everything_is_there(client: Client, ripe: Rollout) -> None:

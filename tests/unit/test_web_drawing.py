@@ -5,7 +5,15 @@ from datetime import UTC, datetime, timedelta
 import plotly.graph_objects as go
 import pytest
 
-from rollout_console.web.drawing import Bar, ladder_steps, limit_bar, ring_radii
+from rollout_console.web.drawing import (
+    Bar,
+    Dot,
+    ladder_steps,
+    limit_bar,
+    limit_dot,
+    limit_ticks,
+    ring_radii,
+)
 from rollout_console.web.figures import ChartMark, Series, figure, table_rows
 from rollout_console.web.words import duration_text, names_text, rate_text, share_text
 from signals.buckets.selectors import Point
@@ -20,6 +28,20 @@ def test_the_limit_stands_at_the_same_place_for_every_signal() -> None:
     assert limit_bar(1.25, low=1.1, high=9.0) == Bar(72.0, 18.0, 79.2, 100.0)
     assert limit_bar(-1.0, low=0.3, high=0.1) == Bar(0.0, 0.0, 7.2, 21.6)
     assert limit_bar(None, low=0.1, high=0.2) == Bar(0.0, 0.0, None, None)
+
+
+def test_every_signal_stands_against_one_limit_line() -> None:
+    assert [(tick.x, tick.text) for tick in limit_ticks()] == [
+        (0.0, "0 %"),
+        (28.6, "50 %"),
+        (57.1, "limit"),
+        (85.7, "150 %"),
+    ]
+    assert [tick.limit for tick in limit_ticks()] == [False, False, True, False]
+    assert limit_dot(1.0) == Dot(57.1, None, None, high_shown=False, beyond=False)
+    assert limit_dot(0.7, low=0.35, high=1.4) == Dot(40.0, 20.0, 80.0, True, False)
+    assert limit_dot(0.0, low=-1.0, high=3.0) == Dot(0.0, 0.0, 100.0, False, False)
+    assert limit_dot(1.76, low=1.4, high=9.0) == Dot(100.0, None, None, False, True)
 
 
 def test_the_small_ladder_shows_where_a_rollout_stands() -> None:

@@ -9,7 +9,7 @@ from rollout_console.catalog.models import ReleaseChange, WorkflowPath
 from rollout_console.rollouts.models import Rollout
 from rollout_console.web.change_diff import Diff, change_diff
 from rollout_console.web.selectors.comparison import AHEAD, ComparedRow, compared_row
-from signals.buckets.comparison import Comparison, comparison_read
+from signals.buckets.comparison import Comparison, comparisons_read
 from signals.catalogue import SIGNALS, shown_at
 from signals.effects import EFFECTS
 from signals.stats.compare import compare
@@ -64,7 +64,11 @@ def change_told(*, component: str, name: str, before: str, after: str, note: str
 
 
 def change_effects(
-    rollout: Rollout, changes: Sequence[ChangeView], *, now: datetime
+    rollout: Rollout,
+    changes: Sequence[ChangeView],
+    *,
+    paths: Sequence[WorkflowPath],
+    now: datetime,
 ) -> list[Effects]:
     """Return candidate against stable on what its changes may have moved, path by path.
 
@@ -74,24 +78,23 @@ def change_effects(
     if rollout.stable_id is None or rollout.live_at is None or not components:
         return []
     until = min(rollout.ended_at or now, now)
-    found = []
-    for path in WorkflowPath.objects.filter(rollout_paths__rollout=rollout).order_by("pk"):
-        read = comparison_read(
-            path_id=path.pk,
-            candidate_id=rollout.candidate_id,
-            stable_id=rollout.stable_id,
-            since=max(until - SPAN, rollout.live_at.replace(second=0, microsecond=0)),
-            until=until + AHEAD,
+    reads = comparisons_read(
+        path_ids=[path.pk for path in paths],
+        candidate_id=rollout.candidate_id,
+        stable_id=rollout.stable_id,
+        since=max(until - SPAN, rollout.live_at.replace(second=0, microsecond=0)),
+        until=until + AHEAD,
+    )
+    found = [
+        Effects(
+            path=path.slug,
+            path_name=path.name,
+            sentence=reads[path.pk].sentence,
+            since=reads[path.pk].window.start,
+            signals=_moved(components, reads[path.pk], path),
         )
-        found.append(
-            Effects(
-                path=path.slug,
-                path_name=path.name,
-                sentence=read.sentence,
-                since=read.window.start,
-                signals=_moved(components, read, path),
-            )
-        )
+        for path in paths
+    ]
     return [each for each in found if each.signals]
 
 

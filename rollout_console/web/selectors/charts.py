@@ -1,27 +1,28 @@
 """The charts of a rollout: which ones, over which span, with which limits and marks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.urls import reverse
 
 from rollout_console.catalog.models import WorkflowPath
 from rollout_console.rollouts.models import Mark, Rollout, StageSegment
 from rollout_console.web.figures import ChartMark, Drill, Series, TableRow, figure, table_rows
+from rollout_console.web.selectors.rollouts import Whole
 from signals.alerts.models import Alert
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
-from signals.buckets.many import Asked, many_series
+from signals.buckets.many import Asked, arm_series, many_series
 from signals.buckets.selectors import (
     Point,
     reads_arrivals,
     rounded_step,
     served_from,
-    signal_series,
 )
 from signals.catalogue import STATES, Signal
 from signals.guards.models import Guard
+from signals.guards.selectors import guards_now
 from signals.ingest.drill import MODE_OF_REACH
 from signals.ingest.worst import WORST
 from signals.own.selectors import signals_in
@@ -64,6 +65,14 @@ class Chart:
     rows: list[TableRow]
 
 
+class Trip(NamedTuple):
+    """That a guard of a signal tripped on a path."""
+
+    path_id: int
+    signal: str
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class ChartPlan:
     """A chart that a page has room for, before its numbers are read."""
@@ -92,28 +101,38 @@ def chart_plans(
 ) -> list[ChartPlan]:
     """Return the charts of a rollout's paths, or of one, or only those of `signals`."""
     paths = WorkflowPath.objects.filter(rollout_paths__rollout=rollout).order_by("pk")
-    if path:
-        paths = paths.filter(slug=path)
-    guards = list(
-        Guard.objects.filter(rollout=rollout.slug, retired_at=None)
-        .exclude(limit=None)
-        .values_list("path_id", "signal", "kind", "limit", "compare", "definition")
-    )
+    return plans_on(rollout, paths, guards_now([rollout.slug]), path=path, signals=signals)
+
+
+def plans_on(
+    rollout: Rollout,
+    paths: Iterable[WorkflowPath],
+    guards: Iterable[Guard],
+    *,
+    path: str = "",
+    signals: Sequence[str] = (),
+) -> list[ChartPlan]:
+    """Return `chart_plans` of a rollout whose paths and current guards have been read."""
+    limited = [guard for guard in guards if guard.limit is not None]
     # A rollout's pages show what it was judged by, though its team defines that otherwise now.
-    known_here = signals_in(rollout.workflow_id, judged_by={pk for *_, pk in guards if pk})
+    judged_by = {guard.definition_id for guard in limited if guard.definition_id is not None}
+    known_here = signals_in(rollout.workflow_id, judged_by=judged_by)
     own = [slug for slug, signal in known_here.items() if signal.own]
     plans = []
     for each in paths:
-        watched = [signal for path_id, signal, *_ in guards if path_id == each.pk]
+        if path and each.slug != path:
+            continue
+        here = [guard for guard in limited if guard.path_id == each.pk]
+        watched = [guard.signal for guard in here]
         chosen = signals or [*BASE_SIGNALS, *watched, *own]
         for slug in list(dict.fromkeys(chosen))[:CHARTS_MAX]:
             known = known_here.get(slug)
             if known is None or not known.collected:
                 continue
             limits = [
-                (compare == "hard_cap", kind != "trigger", limit)
-                for path_id, signal, kind, limit, compare, _ in guards
-                if path_id == each.pk and signal == slug
+                (guard.compare == "hard_cap", guard.kind != "trigger", guard.limit)
+                for guard in here
+                if guard.signal == slug
             ]
             limit = min(limits)[2] if limits else each.limits.get(slug)
             slow = each.limits.get("slow_path_ms")
@@ -133,10 +152,49 @@ def chart_plans(
     return plans
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all charts of a rollout stand on: its stage's segments (id to slug), and its trips."""
+
+    segments: dict[int, str]
+    trips: list[Trip]
+
+
+def ground_read(rollout: Rollout) -> Ground:
+    segments = StageSegment.objects.filter(stage__rollout=rollout, stage__position=rollout.stage)
+    trips = Alert.objects.filter(rollout=rollout.slug, guard__isnull=False)
+    return Ground(
+        dict(segments.order_by("position").values_list("segment_id", "segment__slug")),
+        [
+            Trip(*row)
+            for row in trips.order_by("opened_at", "pk").values_list(
+                "guard__path_id", "guard__signal", "opened_at"
+            )
+        ],
+    )
+
+
+def ground_of(whole: Whole) -> Ground:
+    """Return `ground_read` of a rollout that has been read with every alert of it."""
+    return Ground(
+        {row.segment_id: row.segment.slug for row in whole.parts.rung(whole.rollout.stage)},
+        [
+            Trip(alert.guard.path_id, alert.guard.signal, alert.opened_at)
+            for alert in sorted(whole.alerts, key=lambda alert: (alert.opened_at, alert.pk))
+            if alert.guard is not None
+        ],
+    )
+
+
 def charts(
-    rollout: Rollout, plans: Sequence[ChartPlan], *, window: Window, now: datetime
+    rollout: Rollout,
+    plans: Sequence[ChartPlan],
+    *,
+    window: Window,
+    now: datetime,
+    ground: Ground | None = None,
 ) -> list[Chart]:
-    """Read the numbers of the charts.
+    """Read the numbers of the charts, and what they stand on unless that has been read.
 
     After the rollout ended a line goes on with what the same segments were served instead.
     """
@@ -144,22 +202,14 @@ def charts(
         return []
     end = now
     start = _start(rollout, window, now)
-    segments = dict(
-        StageSegment.objects.filter(stage__rollout=rollout, stage__position=rollout.stage)
-        .order_by("position")
-        .values_list("segment_id", "segment__slug")
-    )
+    ground = ground or ground_read(rollout)
+    segments = ground.segments
     marks = [
         ChartMark(at=at, kind=kind, text=text)
         for at, kind, text in Mark.objects.filter(rollout=rollout, at__gte=start)
         .order_by("at", "pk")
         .values_list("at", "kind", "text")
     ]
-    trips = list(
-        Alert.objects.filter(rollout=rollout.slug, opened_at__gte=start)
-        .order_by("opened_at", "pk")
-        .values_list("guard__path_id", "guard__signal", "opened_at")
-    )
     reading: dict[str, Any] = {
         "workflow_id": rollout.workflow_id,
         "segment_ids": list(segments),
@@ -171,20 +221,10 @@ def charts(
     ended = rollout.ended_at if rollout.live_at else None
     if ended:
         stable_lines: dict[Asked, list[Point]] = {}
-        candidate_lines = {
-            line: signal_series(
-                signal=line.signal,
-                path_id=line.path_id,
-                slow_ms=line.slow_ms,
-                arms=[ARM_CANDIDATE],
-                served_until=ended,
-                **reading,
-            )
-            for line in asked
-        }
+        candidate_lines = many_series(asked, arms=[ARM_CANDIDATE], served_until=ended, **reading)
     else:
-        candidate_lines = many_series(asked, arms=[ARM_CANDIDATE], **reading)
-        stable_lines = many_series(asked, arms=[ARM_STABLE], **reading)
+        sides = [[ARM_CANDIDATE], [ARM_STABLE]]
+        candidate_lines, stable_lines = arm_series(asked, sides=sides, **reading)
     found = []
     for plan, line in zip(plans, asked, strict=True):
         candidate, stable = candidate_lines[line], stable_lines.get(line, [])
@@ -199,8 +239,8 @@ def charts(
                 *marks,
                 *(
                     ChartMark(at=at, kind="action", text=f"tripped {at:%H:%M:%S}")
-                    for path_id, slug, at in trips
-                    if path_id == plan.path_id and slug == plan.signal
+                    for path_id, slug, at in ground.trips
+                    if path_id == plan.path_id and slug == plan.signal and at >= start
                 ),
             ],
             start=start,

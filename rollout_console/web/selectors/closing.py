@@ -1,10 +1,11 @@
 """What closes a rollout for good: completing it, or abandoning it with what was found."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from approvals.authority.matrix import Verb
-from approvals.authority.principals import Principal, who_can
+from approvals.authority.principals import Principal, Staff, who_can
 from rollout_console.catalog.models import WorkflowPath
 from rollout_console.containment.lifecycle import (
     COMPLETE_SIDES,
@@ -97,15 +98,16 @@ def abandon_view(rollout: Rollout, *, principal: Principal) -> Abandon:
     )
 
 
-def ended(rollout: Rollout, *, principal: Principal) -> Ended:
+def ended(
+    rollout: Rollout, *, paths: Iterable[WorkflowPath], staff: Staff, principal: Principal
+) -> Ended:
     """Return what a final rollout leaves; none is started of a release that serves already."""
-    serving = WorkflowPath.objects.filter(rollout_paths__rollout=rollout)
     may = principal.may(Verb.PLAN_EDIT, rollout.workflow_id)
     return Ended(
         findings=rollout.findings,
-        again=serving.exclude(stable=rollout.candidate_id).exists(),
+        again=any(path.stable_id != rollout.candidate_id for path in paths),
         may=may,
-        who=[] if may else who_can(Verb.PLAN_EDIT, rollout.workflow),
+        who=[] if may else staff.who_can(Verb.PLAN_EDIT),
     )
 
 

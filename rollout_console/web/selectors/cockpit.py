@@ -7,19 +7,19 @@ from typing import Any, Final
 from django.db.models import Q
 
 from approvals.authority.matrix import Verb
-from approvals.authority.principals import Principal, who_can
+from approvals.authority.principals import Principal, Staff
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import Segment
 from rollout_console.containment import policy
 from rollout_console.containment.policy import REASONS
 from rollout_console.core.errors import NotFound
 from rollout_console.rollouts.ladder import tasks_in_all
-from rollout_console.rollouts.models import Rollout, StageSegment
+from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import EXPOSING, RolloutState
 from rollout_console.web.actions import Button
 from rollout_console.web.selectors.health import ShownProblem, problems_shown
 from rollout_console.web.selectors.readiness import Step, rollout_step
-from rollout_console.web.selectors.rollouts import RolloutRow, rollout_rows
+from rollout_console.web.selectors.rollouts import RolloutRow, Whole, rows_of
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import (
     PROBLEMS,
@@ -31,7 +31,7 @@ from rollout_console.web.words import (
     share_text,
 )
 from signals.alerts.models import Alert
-from signals.guards.selectors import VerdictRow, verdict_rows
+from signals.guards.selectors import VerdictRow, verdicts_of
 
 TIMELINE_MAX: Final = 40
 
@@ -114,24 +114,25 @@ def rollout_get(slug: str, principal: Principal) -> Rollout:
     return found
 
 
-def cockpit(rollout: Rollout, *, principal: Principal, now: datetime) -> Cockpit:
-    """Return everything about a rollout but its charts."""
-    row = rollout_rows(principal=principal, now=now, slug=rollout.slug)[0]
-    verdicts = verdict_rows([rollout.slug], now)
+def cockpit(whole: Whole, *, staff: Staff, principal: Principal, now: datetime) -> Cockpit:
+    """Return everything about a rollout but its charts; `whole` has every alert of it."""
+    rollout = whole.rollout
+    (row,) = rows_of([whole], principal=principal, now=now)
+    verdicts = verdicts_of(whole.guards, now)
     criteria = [_guard(verdict) for verdict in verdicts if verdict.kind == "criterion"]
-    who = [] if row.may_contain else who_can(Verb.PAUSE, rollout.workflow)
+    who = [] if row.may_contain else staff.who_can(Verb.PAUSE)
     bar, more = _buttons(rollout, row, principal, who)
     return Cockpit(
         row=row,
         rollout=rollout,
         plan_number=rollout.plan.number,
-        rungs=_rungs(rollout, criteria, now),
+        rungs=_rungs(whole, criteria, now),
         verdicts=verdicts,
         criteria=criteria,
         triggers=[_guard(verdict) for verdict in verdicts if verdict.kind == "trigger"],
         problems=problems_shown(workflow_id=rollout.workflow_id, rollout=rollout.slug),
         source=rollout.candidate.source or {},
-        timeline=timeline(rollout.slug),
+        timeline=timeline(whole),
         bar=bar,
         more=more,
         who=who,
@@ -146,7 +147,7 @@ def _buttons(
     state = RolloutState(rollout.state)
     hues = {shown.hue for shown in row.held}
     declared = {mode for path in row.paths for mode in path.fallbacks}
-    routes = rollout.workflow.action_routes.count()
+    routes = row.routes
     smalls = {
         "pause": f"Hold at {row.exposed_text}",
         "resume": f"Holding at {row.exposed_text}",
@@ -206,12 +207,8 @@ def _guard(verdict: VerdictRow) -> GuardRow:
     )
 
 
-def _rungs(rollout: Rollout, criteria: list[GuardRow], now: datetime) -> list[Rung]:
-    rows = list(
-        StageSegment.objects.filter(stage__rollout=rollout)
-        .select_related("stage", "segment")
-        .order_by("stage__position", "position")
-    )
+def _rungs(whole: Whole, criteria: list[GuardRow], now: datetime) -> list[Rung]:
+    rollout = whole.rollout
     segments = Segment.objects.filter(workflow=rollout.workflow_id)
     sizes = {segment.slug: segment.tasks_per_day for segment in segments}
     known = {slug: size for slug, size in sizes.items() if size is not None}
@@ -219,8 +216,8 @@ def _rungs(rollout: Rollout, criteria: list[GuardRow], now: datetime) -> list[Ru
     total = tasks_in_all(known, rules) if sizes and len(known) == len(sizes) else 0
     exposing = RolloutState(rollout.state) in EXPOSING
     rungs = []
-    for position in sorted({row.stage.position for row in rows}):
-        parts = [row for row in rows if row.stage.position == position]
+    for position in sorted({row.stage.position for row in whole.parts.ladder}):
+        parts = whole.parts.rung(position)
         stage = parts[0].stage
         if total:
             planned = sum(float(part.share) * known[part.segment.slug] for part in parts)
@@ -260,18 +257,18 @@ def _rungs(rollout: Rollout, criteria: list[GuardRow], now: datetime) -> list[Ru
     return rungs
 
 
-def timeline(slug: str) -> list[Happening]:
-    """Return what happened to a rollout and its alerts, newest first."""
-    alerts = {
-        str(pk): (guard or PROBLEMS[problem], sentence)
-        for pk, guard, problem, sentence in Alert.objects.filter(rollout=slug).values_list(
-            "pk", "guard__slug", "problem__kind", "sentence"
-        )
-    }
+def timeline(whole: Whole) -> list[Happening]:
+    """Return what happened to a rollout and its alerts, of which `whole` has all, newest first."""
+    alerts = {str(alert.pk): (_about(alert), alert.sentence) for alert in whole.alerts}
     entries = AuditEntry.objects.filter(
-        Q(subject_type="rollout", subject=slug) | Q(subject_type="alert", subject__in=list(alerts))
+        Q(subject_type="rollout", subject=whole.rollout.slug)
+        | Q(subject_type="alert", subject__in=list(alerts))
     ).order_by("-pk")[:TIMELINE_MAX]
     return [_happening(entry, alerts) for entry in entries]
+
+
+def _about(alert: Alert) -> str:
+    return alert.name if alert.problem is None else PROBLEMS[alert.problem.kind]
 
 
 def _happening(entry: AuditEntry, alerts: dict[str, tuple[str, str]]) -> Happening:

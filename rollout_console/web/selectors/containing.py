@@ -14,7 +14,7 @@ from rollout_console.rollouts.models import Rollout, RouteRestriction
 from rollout_console.rollouts.states import MoveNotAllowed, RolloutState
 from rollout_console.web.actions import Action, action_for, exposed_text, mode_text
 from rollout_console.web.drawing import ring_radii
-from rollout_console.web.selectors.rollouts import AlertRow, alert_rows
+from rollout_console.web.selectors.rollouts import AlertRow, alert_rows, alerts_read
 from rollout_console.web.words import STATES, Shown, share_text
 
 _MODE_FOR: Final = policy.MODE_FOR_REASON
@@ -77,7 +77,7 @@ def contain_view(
     rule = policy.RULES[action]
     blast = blast_radius(rollout, now=now)
     exposed = exposed_text([(part.name, part.share) for part in blast.segments])
-    alert = next(iter(alert_rows([rollout.slug], now=now)[rollout.slug]), None)
+    alert = next(iter(alert_rows(alerts_read([rollout.slug])[rollout.slug], now=now)), None)
     reason = policy.reason_for_signal(alert.signal) if alert else "precaution"
     groups = _groups(rollout, action, reason)
     blocked, already = _standing(state, action)

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from approvals.authority.matrix import Verb
-from approvals.authority.principals import Principal, who_can
+from approvals.authority.principals import Principal, Staff, who_can
 from approvals.expansions import policy
-from approvals.expansions.evidence import Reach, ask_of, facts_of
+from approvals.expansions.evidence import Reach, ask_of, facts_of, known_of
 from approvals.expansions.models import OPEN_STATES, STATES
 from approvals.expansions.policy import Precondition, RequestState
 from approvals.expansions.selectors import (
@@ -17,9 +17,11 @@ from approvals.expansions.selectors import (
     outstanding,
     request_row,
     request_rows,
+    standing_of,
 )
 from rollout_console.core.errors import NotFound
 from rollout_console.rollouts.models import Rollout
+from rollout_console.rollouts.parts import Parts
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.web.selectors.changes import ChangeView, change_told
 from rollout_console.web.selectors.cockpit import rollout_get
@@ -170,30 +172,32 @@ class ListedRequest:
 
 
 def expansion_state(
-    rollout: Rollout, *, verdicts: list[VerdictRow], principal: Principal, now: datetime
+    rollout: Rollout,
+    *,
+    parts: Parts,
+    verdicts: list[VerdictRow],
+    staff: Staff,
+    principal: Principal,
+    now: datetime,
 ) -> ExpansionState:
     """Return where a rollout stands with widening; select plan, candidate and workflow with it."""
-    states = [*OPEN_STATES, "started"]
-    rows = request_rows(rollout_slugs=[rollout.slug], states=states, read_at=now)
-    standing = next((row for row in rows if row.open), None)
-    facts = facts_of(rollout, now=now, verdicts=verdicts)
-    missing = policy.missing(policy.preconditions(facts))
+    standing = standing_of(rollout, parts=parts, verdicts=verdicts, now=now)
+    rung, missing = standing.facts.rung, policy.missing(policy.preconditions(standing.facts))
     may = principal.may(Verb.EXPANSION_REQUEST, rollout.workflow_id)
-    approved = standing is not None and standing.state is RequestState.APPROVED
     return ExpansionState(
-        rung="" if facts.rung is None else f"Stage {facts.rung.position}",
-        may_request=may and standing is None and not missing,
-        who=[] if may else who_can(Verb.EXPANSION_REQUEST, rollout.workflow),
+        rung="" if rung is None else f"Stage {rung.position}",
+        may_request=may and standing.open is None and not missing,
+        who=[] if may else staff.who_can(Verb.EXPANSION_REQUEST),
         # A request that only nobody has closed yet does not stand in the way of the next.
         blocked=[
             f"{each.title}: {each.detail}"
             for each in missing
-            if each.slug != "waiting" or standing is not None
+            if each.slug != "waiting" or standing.open is not None
         ],
-        pending=standing.id if standing is not None and not approved else None,
-        approved=standing.id if standing is not None and approved else None,
-        may_start=approved and principal.may(Verb.EXPANSION_START, rollout.workflow_id),
-        review=next((row.id for row in rows if row.review_open), None),
+        pending=None if standing.approved else standing.open,
+        approved=standing.open if standing.approved else None,
+        may_start=standing.approved and principal.may(Verb.EXPANSION_START, rollout.workflow_id),
+        review=standing.review,
     )
 
 
@@ -247,7 +251,7 @@ def request_view(*, request_id: int, principal: Principal, now: datetime) -> Req
     says_now = {each.guard: each for each in verdict_rows([row.rollout], now)} if row.open else {}
     left = []
     if row.state is RequestState.APPROVED:
-        found = policy.preconditions(facts_of(rollout, now=now))
+        found = policy.preconditions(facts_of(rollout, known_of(rollout, now=now), now=now))
         left = policy.missing(each for each in found if each.slug != "waiting")
     approver = principal.may(Verb.EXPANSION_APPROVE, row.workflow_id)
     starter = principal.may(Verb.EXPANSION_START, row.workflow_id)

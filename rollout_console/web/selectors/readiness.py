@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from approvals.authority.matrix import Verb
-from approvals.authority.principals import Principal, who_can
+from approvals.authority.principals import Principal, Staff, who_can
 from rollout_console.containment.confirm import Side, halves_held
 from rollout_console.containment.lifecycle import GO_LIVE_SIDES
 from rollout_console.rollouts.gate import Gate, gate_read, gates_read
@@ -231,13 +231,14 @@ def signing(
 ) -> Signing:
     """Return who confirmed a step of owner and approver until when, and who is to."""
     workflow = rollout.workflow
+    staff = Staff(workflow)
     held = halves_held(rollout, verb=verb, sides=sides, now=now)
     halves = [
         Half(
             role=side.name,
             by=held[side.name].person.shown_name if side.name in held else "",
             until=held[side.name].expires_at if side.name in held else None,
-            who=[] if side.name in held else who_can(side.verb, workflow),
+            who=[] if side.name in held else staff.who_can(side.verb),
         )
         for side in sides
     ]

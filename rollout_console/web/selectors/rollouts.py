@@ -1,35 +1,29 @@
 """Rollouts as rows: what overview, list and cockpit share."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any, Final
 
 from django.db.models import Q
 
 from approvals.authority.matrix import Verb
 from approvals.authority.principals import Principal
-from rollout_console.catalog.models import ReleaseChange, Workflow
+from rollout_console.catalog.models import ActionRoute, ReleaseChange, RouteState, WorkflowPath
 from rollout_console.containment.policy import MODE_NAMES
-from rollout_console.rollouts.models import (
-    ExposedSegment,
-    PathMode,
-    Rollout,
-    RolloutPath,
-    RouteRestriction,
-    StageSegment,
-)
+from rollout_console.rollouts.models import PathMode, Rollout
+from rollout_console.rollouts.parts import Parts, parts_read
 from rollout_console.rollouts.states import EXPOSING, RolloutState
 from rollout_console.web.actions import Button
-from rollout_console.web.drawing import Bar, Step, ladder_steps, limit_bar
-from rollout_console.web.selectors.shell import readable_ids, readable_workflows
+from rollout_console.web.drawing import Bar, Dot, Step, ladder_steps, limit_bar, limit_dot
+from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import ALERTS, SIGNALS, STATES, Shown, share_text
 from signals.alerts.models import Alert, AlertState
 from signals.alerts.selectors import alert_now
 from signals.buckets.selectors import Traffic, traffic
-from signals.guards.selectors import SignalCell, signal_cells
+from signals.guards.models import Guard
+from signals.guards.selectors import SignalCell, cells_of, guards_now
 
 # Rollouts that ended longer ago than this are left to the list of all rollouts.
 ENDED_SHOWN_FOR: Final = timedelta(days=14)
@@ -73,7 +67,10 @@ class AlertRow:
 
 @dataclass(frozen=True, slots=True)
 class CellRow:
-    """A signal as a cell of the strip: its numbers as text, and its limit-aligned bar."""
+    """A signal as a cell of the strip: its numbers as text, and its limit-aligned bar.
+
+    `limited` says whether a limit is known; `dot` is its place in the chart of all signals.
+    """
 
     signal: str
     path: str
@@ -88,6 +85,8 @@ class CellRow:
     at: datetime | None
     bar: Bar
     used: int | None
+    limited: bool
+    dot: Dot | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +127,8 @@ class RolloutRow:
     mine: bool
     # What containment took away or changed, beside the state: narrowed, fallbacks, restrictions.
     held: list[Shown]
+    # How many action routes the workflow has.
+    routes: int
 
     @property
     def exposing(self) -> bool:
@@ -181,25 +182,55 @@ class RolloutRow:
         return self.stable or "the way without AI"
 
 
-def rollout_rows(
-    *, principal: Principal, now: datetime, slug: str | None = None, ended: bool = True
-) -> list[RolloutRow]:
-    """Return readable rollouts, the most urgent first; one of them by `slug`.
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A rollout with what its rows are made of; its guards are the current ones.
 
-    Ended rollouts are those of the last 14 days, or none without `ended`.
+    `alerts` are the newest first: those of triggers that are not resolved, or all there were.
     """
-    workflows = readable_workflows(principal)
-    query = Rollout.objects.filter(workflow__in=list(workflows)).select_related(
-        "candidate", "stable"
+
+    rollout: Rollout
+    parts: Parts
+    changes: list[ReleaseChange]
+    guards: list[Guard]
+    alerts: list[Alert]
+
+
+def wholes_read(rollouts: Iterable[Rollout], *, every_alert: bool = False) -> list[Whole]:
+    """Return rollouts with all that rows are made of, in as many questions as for one."""
+    found = list(rollouts)
+    slugs = [rollout.slug for rollout in found]
+    parts = parts_read(rollout.pk for rollout in found)
+    changes: dict[int, list[ReleaseChange]] = defaultdict(list)
+    told = ReleaseChange.objects.filter(release__in={rollout.candidate_id for rollout in found})
+    for change in told.order_by("position"):
+        changes[change.release_id].append(change)
+    guards: dict[str, list[Guard]] = defaultdict(list)
+    for guard in guards_now(slugs):
+        guards[guard.rollout].append(guard)
+    alerts = alerts_read(slugs, every_alert=every_alert)
+    return [
+        Whole(
+            rollout=rollout,
+            parts=parts[rollout.pk],
+            changes=changes[rollout.candidate_id],
+            guards=guards[rollout.slug],
+            alerts=alerts[rollout.slug],
+        )
+        for rollout in found
+    ]
+
+
+def rollout_rows(*, principal: Principal, now: datetime) -> list[RolloutRow]:
+    """Return readable rollouts, the most urgent first; ended ones are those of the last 14 days."""
+    query = Rollout.objects.exclude(ended_at__lt=now - ENDED_SHOWN_FOR).select_related(
+        "workflow__owner", "workflow__deputy", "candidate", "stable"
     )
-    if slug is not None:
-        query = query.filter(slug=slug)
-    else:
-        since = now - ENDED_SHOWN_FOR
-        query = query.exclude(ended_at__lt=since) if ended else query.filter(ended_at=None)
-    rollouts = list(query.order_by("pk"))
-    rows = _rows(rollouts, workflows, principal, now)
-    return sorted(rows, key=_order)
+    ids = readable_ids(principal)
+    if ids is not None:
+        query = query.filter(workflow__in=ids)
+    wholes = wholes_read(query.order_by("pk"))
+    return sorted(rows_of(wholes, principal=principal, now=now), key=_order)
 
 
 def _order(row: RolloutRow) -> tuple[int, float, str]:
@@ -207,31 +238,20 @@ def _order(row: RolloutRow) -> tuple[int, float, str]:
     return rank, -row.candidate_per_min if rank == 3 else 0.0, row.name + row.slug
 
 
-def _rows(
-    rollouts: list[Rollout],
-    workflows: dict[int, Workflow],
-    principal: Principal,
-    now: datetime,
-) -> list[RolloutRow]:
-    if not rollouts:
+def rows_of(wholes: Sequence[Whole], *, principal: Principal, now: datetime) -> list[RolloutRow]:
+    """Return rollouts as rows, in their order; two questions for them all."""
+    if not wholes:
         return []
-    ids = [rollout.pk for rollout in rollouts]
-    slugs = [rollout.slug for rollout in rollouts]
-    paths = _paths(ids)
-    exposed, shares = _exposed(ids)
-    stages = _stages(ids)
-    modes = _modes(ids)
-    restrictions = _restrictions({path.id for rows in paths.values() for path in rows})
-    changes = _changes({rollout.candidate_id for rollout in rollouts})
-    alerts = alert_rows(slugs, now=now)
-    cells = signal_cells(slugs, now)
-    flows = traffic(workflow_ids=sorted({r.workflow_id for r in rollouts}), now=now)
+    workflow_ids = sorted({whole.rollout.workflow_id for whole in wholes})
+    routes, restrictions = _routes(workflow_ids)
+    flows = traffic(workflow_ids=workflow_ids, now=now)
     rows = []
-    for rollout in rollouts:
-        workflow = workflows[rollout.workflow_id]
-        state = RolloutState(rollout.state)
-        here = paths[rollout.pk]
-        flow = _flow([flows[path.id] for path in here if path.id in flows])
+    for whole in wholes:
+        rollout, parts = whole.rollout, whole.parts
+        workflow, state = rollout.workflow, RolloutState(rollout.state)
+        stages = len({row.stage.position for row in parts.ladder})
+        cells = cells_of(whole.guards, now).get(rollout.slug, [])
+        flow = _flow([flows[path.pk] for path in parts.paths if path.pk in flows])
         rows.append(
             RolloutRow(
                 slug=rollout.slug,
@@ -244,16 +264,17 @@ def _rows(
                 candidate=rollout.candidate.version,
                 registered=rollout.candidate.registered,
                 stable=rollout.stable.version if rollout.stable else "",
-                changes=changes[rollout.candidate_id],
+                changes=_changes(whole.changes),
                 owner=workflow.owner.shown_name,
                 deputy=workflow.deputy.shown_name,
                 stage=rollout.stage,
-                stages=len(stages[rollout.pk]),
-                steps=ladder_steps(
-                    stages=len(stages[rollout.pk]), stage=rollout.stage, exposed=state in EXPOSING
-                ),
-                exposed=exposed[rollout.pk],
-                paths=here,
+                stages=stages,
+                steps=ladder_steps(stages=stages, stage=rollout.stage, exposed=state in EXPOSING),
+                exposed=[
+                    ExposedPart(name=row.segment.name, share=float(row.share))
+                    for row in parts.exposed
+                ],
+                paths=[_path(path) for path in parts.paths],
                 tasks_per_min=flow.tasks_per_min,
                 candidate_per_min=flow.candidate_per_min,
                 exposed_share=flow.exposed_share,
@@ -264,80 +285,59 @@ def _rows(
                 stage_at=rollout.stage_at,
                 created_at=rollout.created_at,
                 ended_at=rollout.ended_at,
-                cells=[
-                    cell_row(cell, several_paths=len(here) > 1)
-                    for cell in cells.get(rollout.slug, [])
-                ],
-                alerts=alerts[rollout.slug],
+                cells=[cell_row(cell, several_paths=len(parts.paths) > 1) for cell in cells],
+                alerts=alert_rows(whole.alerts, now=now),
                 may_contain=principal.may(Verb.PAUSE, workflow.pk),
                 held=_held(
-                    modes[rollout.pk],
-                    [text for path in here for text in restrictions[path.id]],
-                    narrowed=state in EXPOSING
-                    and shares[rollout.pk] != stages[rollout.pk].get(rollout.stage, {}),
+                    [_mode(row) for row in parts.modes],
+                    [text for path in parts.paths for text in restrictions[path.pk]],
+                    narrowed=state in EXPOSING and _is_narrowed(parts, rollout.stage),
                 ),
                 mine=principal.person_id in {workflow.owner_id, workflow.deputy_id},
+                routes=routes[workflow.pk],
             )
         )
     return rows
 
 
-def _paths(ids: Iterable[int]) -> dict[int, list[PathRow]]:
-    found: dict[int, list[PathRow]] = defaultdict(list)
-    for row in RolloutPath.objects.filter(rollout__in=ids).select_related("path").order_by("path"):
-        found[row.rollout_id].append(
-            PathRow(
-                id=row.path_id,
-                slug=row.path.slug,
-                name=row.path.name,
-                sensitive=row.path.sensitivity == "sensitive",
-                fallbacks=list(row.path.fallbacks),
-            )
-        )
-    return found
+def _path(path: WorkflowPath) -> PathRow:
+    return PathRow(
+        id=path.pk,
+        slug=path.slug,
+        name=path.name,
+        sensitive=path.sensitivity == "sensitive",
+        fallbacks=list(path.fallbacks),
+    )
 
 
-Shares = dict[int, Decimal]
+def _is_narrowed(parts: Parts, stage: int) -> bool:
+    """Whether something else is exposed than the stage in full."""
+    full = {row.segment_id: row.share for row in parts.rung(stage)}
+    return full != {row.segment_id: row.share for row in parts.exposed}
 
 
-def _exposed(ids: Iterable[int]) -> tuple[dict[int, list[ExposedPart]], dict[int, Shares]]:
-    """Return by rollout what is exposed, as parts and as segment id to share."""
-    parts: dict[int, list[ExposedPart]] = defaultdict(list)
-    shares: dict[int, Shares] = defaultdict(dict)
-    rows = ExposedSegment.objects.filter(rollout__in=ids).select_related("segment")
-    for row in rows.order_by("pk"):
-        parts[row.rollout_id].append(ExposedPart(name=row.segment.name, share=float(row.share)))
-        shares[row.rollout_id][row.segment_id] = row.share
-    return parts, shares
+def _mode(row: PathMode) -> str:
+    where = f"{row.path.name}, {row.segment.name}" if row.segment else row.path.name
+    return f"{MODE_NAMES[row.mode]} · {where}"
 
 
-def _stages(ids: Iterable[int]) -> dict[int, dict[int, Shares]]:
-    """Return by rollout and stage what the stage exposes in full."""
-    found: dict[int, dict[int, Shares]] = defaultdict(dict)
-    rows = StageSegment.objects.filter(stage__rollout__in=ids).select_related("stage")
-    for row in rows:
-        stage = found[row.stage.rollout_id].setdefault(row.stage.position, {})
-        stage[row.segment_id] = row.share
-    return found
-
-
-def _modes(ids: Iterable[int]) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = defaultdict(list)
-    rows = PathMode.objects.filter(rollout__in=ids).select_related("path", "segment")
-    for row in rows.order_by("pk"):
-        where = f"{row.path.name}, {row.segment.name}" if row.segment else row.path.name
-        found[row.rollout_id].append(f"{MODE_NAMES[row.mode]} · {where}")
-    return found
-
-
-def _restrictions(path_ids: Iterable[int]) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = defaultdict(list)
-    rows = RouteRestriction.objects.filter(path__in=list(path_ids))
-    for row in rows.select_related("action_route", "segment").order_by("pk"):
-        word = "disabled" if row.state == "deny" else "asks"
-        where = f" for {row.segment.name}" if row.segment else ""
-        found[row.path_id].append(f"{row.action_route.slug} {word}{where}")
-    return found
+def _routes(workflow_ids: Iterable[int]) -> tuple[dict[int, int], dict[int, list[str]]]:
+    """Return how many action routes workflows have, and by path id which are held tighter."""
+    seen: dict[int, set[str]] = defaultdict(set)
+    held: dict[int, list[str]] = defaultdict(list)
+    rows = ActionRoute.objects.filter(workflow__in=list(workflow_ids)).values_list(
+        "workflow_id",
+        "slug",
+        "restrictions__path_id",
+        "restrictions__state",
+        "restrictions__segment__name",
+    )
+    for workflow_id, slug, path_id, state, segment in rows.order_by("restrictions__pk"):
+        seen[workflow_id].add(slug)
+        if path_id is not None:
+            word = "disabled" if state == RouteState.DENY else "asks"
+            held[path_id].append(f"{slug} {word} for {segment}" if segment else f"{slug} {word}")
+    return defaultdict(int, {pk: len(slugs) for pk, slugs in seen.items()}), held
 
 
 def _held(modes: list[str], restrictions: list[str], *, narrowed: bool) -> list[Shown]:
@@ -348,26 +348,33 @@ def _held(modes: list[str], restrictions: list[str], *, narrowed: bool) -> list[
     ]
 
 
-def _changes(release_ids: Iterable[int]) -> dict[int, str]:
-    found: dict[int, list[str]] = defaultdict(list)
-    rows = ReleaseChange.objects.filter(release__in=release_ids).order_by("release", "position")
-    for change in rows:
+def _changes(changes: Iterable[ReleaseChange]) -> str:
+    parts = []
+    for change in changes:
         arrow = f" {change.before} → {change.after}" if change.before or change.after else ""
-        found[change.release_id].append(f"{change.component}: {change.name}{arrow}")
-    return defaultdict(str, {key: ", ".join(parts) for key, parts in found.items()})
+        parts.append(f"{change.component}: {change.name}{arrow}")
+    return ", ".join(parts)
 
 
-def alert_rows(slugs: Iterable[str], *, now: datetime) -> dict[str, list[AlertRow]]:
-    """Return triggers' alerts that are not resolved, newest first, by rollout slug."""
-    found: dict[str, list[AlertRow]] = defaultdict(list)
-    alerts = (
-        Alert.objects.filter(rollout__in=slugs, guard__isnull=False)
-        .exclude(state=AlertState.RESOLVED)
-        .select_related("guard__path", "guard__definition", "owner")
-    )
-    for alert in alerts.order_by("-pk"):
-        found[alert.rollout].append(alert_row(alert, now=now))
+def alerts_read(slugs: Iterable[str], *, every_alert: bool = False) -> dict[str, list[Alert]]:
+    """Return alerts by rollout slug, newest first: triggers' that are not resolved, or all."""
+    found: dict[str, list[Alert]] = defaultdict(list)
+    alerts = Alert.objects.filter(rollout__in=list(slugs))
+    if not every_alert:
+        alerts = alerts.filter(guard__isnull=False).exclude(state=AlertState.RESOLVED)
+    about = ("guard__path", "guard__definition", "problem__path", "owner")
+    for alert in alerts.select_related(*about).order_by("-pk"):
+        found[alert.rollout].append(alert)
     return found
+
+
+def alert_rows(alerts: Iterable[Alert], *, now: datetime) -> list[AlertRow]:
+    """Return those alerts of triggers that are not resolved, in their order."""
+    return [
+        alert_row(alert, now=now)
+        for alert in alerts
+        if alert.guard_id is not None and alert.state != AlertState.RESOLVED
+    ]
 
 
 def alert_row(alert: Alert, *, now: datetime) -> AlertRow:
@@ -426,6 +433,7 @@ def _flow(flows: list[Traffic]) -> Traffic:
 def cell_row(cell: SignalCell, *, several_paths: bool) -> CellRow:
     """Return a signal cell as text and geometry."""
     known = cell.state != "too_few" and cell.value is not None
+    used = cell.used_share if known else None
     return CellRow(
         signal=cell.signal,
         path=cell.path_slug,
@@ -438,8 +446,10 @@ def cell_row(cell: SignalCell, *, several_paths: bool) -> CellRow:
         n=cell.n,
         window_s=cell.window_s,
         at=cell.data_at,
-        bar=limit_bar(cell.used_share if known else None, low=cell.low_used, high=cell.high_used),
-        used=round(cell.used_share * 100) if known and cell.used_share is not None else None,
+        bar=limit_bar(used, low=cell.low_used, high=cell.high_used),
+        used=None if used is None else round(used * 100),
+        limited=cell.limit is not None,
+        dot=None if used is None else limit_dot(used, low=cell.low_used, high=cell.high_used),
     )
 
 

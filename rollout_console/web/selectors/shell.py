@@ -1,11 +1,13 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
+
+from django.db.models import F, Func, IntegerField, QuerySet, Subquery
 
 from approvals.authority.matrix import Role, Verb
 from approvals.authority.principals import Principal
 from approvals.expansions.selectors import OpenReview, outstanding
-from rollout_console.catalog.models import Workflow
+from rollout_console.catalog.models import Person, Workflow
 from rollout_console.containment.work import KEEPER, WORKER
 from rollout_console.core.models import Heartbeat
 from rollout_console.rollouts.models import Rollout
@@ -59,16 +61,34 @@ def shell(*, principal: Principal, now: datetime) -> Shell:
         rollouts = rollouts.filter(workflow__in=ids)
         alerts = alerts.filter(workflow__in=ids)
     to_do = outstanding(principal, workflow_ids=ids)
-    beats = {beat.name: beat.at for beat in Heartbeat.objects.filter(name__in=[WORKER, KEEPER])}
+    assert principal.person_id is not None
+    # In one question, which every poll of every page asks.
+    exposed, open_alerts, *beaten = (
+        Person.objects.filter(pk=principal.person_id)
+        .values_list(_count(rollouts), _count(alerts), _beat(WORKER), _beat(KEEPER))
+        .get()
+    )
+    names = zip((WORKER, KEEPER), beaten, strict=True)
+    beats = {name: at for name, at in names if at is not None}
     return Shell(
-        exposed=rollouts.count(),
-        alerts=alerts.count(),
+        exposed=exposed,
+        alerts=open_alerts,
         approvals=len(to_do.waiting),
         reviews=to_do.reviews,
         watched_at=max(beats.values(), default=None),
         notice=_notice(beats, now),
         roles=", ".join(_roles(principal)) or "no role yet",
     )
+
+
+def _count(rows: QuerySet[Any]) -> Subquery:
+    # `Count` would group the subquery by its row.
+    counted = Func(F("pk"), function="count", output_field=IntegerField())
+    return Subquery(rows.order_by().values(counted=counted))
+
+
+def _beat(name: str) -> Subquery:
+    return Subquery(Heartbeat.objects.filter(name=name).values("at"))
 
 
 def _notice(beats: dict[str, datetime], now: datetime) -> str:

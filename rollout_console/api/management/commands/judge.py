@@ -17,7 +17,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("folder", type=Path, metavar="DIR")
         parser.add_argument(
-            "out", metavar="OUT", help="a file of JSON lines, - for standard output"
+            "out", metavar="OUT", help="a file of JSON lines, or - for standard output"
         )
         parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (1)")
 
