@@ -25,7 +25,7 @@ from rollout_console.rollouts.models import (
     Rollout,
 )
 from rollout_console.rollouts.states import RolloutState
-from signals.alerts.models import Alert
+from signals.alerts.models import Alert, Incident
 from signals.buckets.models import ArrivalLedger
 from signals.guards.models import Guard
 from signals.otlp.models import PriceSheetVersion, SpanMappingVersion
@@ -37,15 +37,26 @@ def live(db: None) -> Rollout:
     """A live rollout with an alert, an expansion request and a plan change that wait."""
     rollout = rollout_at(RolloutState.LIVE)
     ripen(rollout)
-    Alert.objects.create(
-        pk=1,
-        workflow=rollout.workflow,
-        rollout=rollout.slug,
-        guard=Guard.objects.get(slug="slow"),
-        owner=rollout.workflow.owner,
-        sentence="Too slow.",
-        opened_at=timezone.now(),
-    )
+    # The second is of the rollout before, and resolved.
+    for pk, slug, guard, state in (
+        (1, rollout.slug, "slow", "open"),
+        (2, "support-reply-2026.11.1", "quality-low", "resolved"),
+    ):
+        common: dict[str, Any] = {
+            "pk": pk,
+            "workflow": rollout.workflow,
+            "rollout": slug,
+            "owner": rollout.workflow.owner,
+            "opened_at": timezone.now(),
+            "resolved_at": timezone.now() if state == "resolved" else None,
+            "state": state,
+        }
+        Alert.objects.create(
+            incident=Incident.objects.create(**common),
+            guard=Guard.objects.get(slug=guard),
+            sentence="Too slow.",
+            **common,
+        )
     asked = expansion_asked(rollout)
     ExpansionRequest.objects.filter(pk=asked.pk).update(id=1)
     PlanChange.objects.create(
@@ -92,6 +103,7 @@ def written() -> tuple[Any, ...]:
         Confirmation.objects.count(),
         *Rollout.objects.order_by("pk").values_list("state", "version"),
         *Alert.objects.order_by("pk").values_list("state", "acked_at", "held_until"),
+        *Incident.objects.order_by("pk").values_list("state", "acked_at", "reopened"),
         *ExpansionRequest.objects.order_by("pk").values_list("state", "reviewed_at"),
         Decision.objects.count(),
         *PlanChange.objects.order_by("pk").values_list("state", "decided_by"),

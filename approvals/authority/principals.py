@@ -162,19 +162,39 @@ def people_who_can(verb: Verb, workflow: Workflow) -> list[Person]:
     return Staff(workflow).people_who_can(verb)
 
 
-def people_in_role(name: str, workflow: Workflow) -> list[str]:
-    """Return the names of people whom a step of the escalation ladder tells.
-
-    A step names a role, or a person by user name.
-    """
+def persons_in_role(name: str, workflow: Workflow) -> list[Person]:
+    """Return the people that a role, or a person's user name, stands for in a workflow."""
     if name not in {role.value for role in Role}:
-        person = Person.objects.filter(username=name, is_active=True).first()
-        return [] if person is None else [person.shown_name]
+        return list(Person.objects.filter(username=name, is_active=True))
     if name == Role.OWNER:
-        return [workflow.owner.shown_name]
+        return [workflow.owner]
     if name == Role.DEPUTY:
-        return [workflow.deputy.shown_name]
-    return [person.shown_name for person in Staff(workflow).members({Role(name)})]
+        return [workflow.deputy]
+    return list(Staff(workflow).members({Role(name)}))
+
+
+def persons_told(name: str, workflow: Workflow) -> list[Person]:
+    """Return whom a step of the escalation ladder tells: a role's people, or one by user name.
+
+    Where all of them are out (no longer active) the deputy is in their place, and where that one
+    is out too, whoever else may acknowledge an alert.
+    """
+    named = persons_in_role(name, workflow)
+    return [person for person in named if person.is_active] or _standing_in(workflow)
+
+
+def answering(workflow: Workflow) -> Person:
+    """Return who answers for a workflow now: its owner, or who stands in while that one is out."""
+    if workflow.owner.is_active:
+        return workflow.owner
+    return next(iter(_standing_in(workflow)), workflow.owner)
+
+
+def _standing_in(workflow: Workflow) -> list[Person]:
+    if workflow.deputy.is_active:
+        return [workflow.deputy]
+    able = people_who_can(Verb.ALERT_ACKNOWLEDGE, workflow)
+    return [person for person in able if person.is_active]
 
 
 def require(principal: Principal, verb: Verb, workflow: Workflow) -> None:

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 
 from approvals.authority.matrix import Verb
 from approvals.authority.principals import NotAllowed, require, who_can
+from rollout_console.api import alert_bodies
 from rollout_console.api import serializers as bodies
 from rollout_console.api.access import ApiView, body_read
 from rollout_console.api.fields import Body
@@ -231,7 +232,7 @@ class AlertAckView(AlertStepView):
     verb = Verb.ALERT_ACKNOWLEDGE
 
     @extend_schema(
-        summary="Take an alert on", request=bodies.EmptyIn, responses={200: bodies.AlertOut}
+        summary="Take an alert on", request=bodies.EmptyIn, responses={200: alert_bodies.AlertOut}
     )
     def post(self, request: Request, alert_id: int) -> Response:
         pk = self.alert(alert_id)
@@ -244,11 +245,13 @@ class AlertHoldView(AlertStepView):
     verb = Verb.ALERT_HOLD
 
     @extend_schema(
-        summary="Stop an alert's clock", request=bodies.HoldIn, responses={200: bodies.AlertOut}
+        summary="Stop an alert's clock",
+        request=alert_bodies.HoldIn,
+        responses={200: alert_bodies.AlertOut},
     )
     def post(self, request: Request, alert_id: int) -> Response:
         pk = self.alert(alert_id)
-        told = _checked(bodies.HoldIn, request)
+        told = _checked(alert_bodies.HoldIn, request)
         alerts.alert_hold(
             alert_id=pk,
             until=told["until"],
@@ -264,16 +267,17 @@ class AlertResolveView(AlertStepView):
 
     @extend_schema(
         summary="Close an alert: was it right?",
-        request=bodies.ResolveIn,
-        responses={200: bodies.AlertOut},
+        request=alert_bodies.ResolveIn,
+        responses={200: alert_bodies.AlertOut},
     )
     def post(self, request: Request, alert_id: int) -> Response:
         pk = self.alert(alert_id)
-        told = _checked(bodies.ResolveIn, request)
+        told = _checked(alert_bodies.ResolveIn, request)
         alerts.alert_resolve(
             alert_id=pk,
             was_right=told["was_right"],
             note=told["note"],
+            onset_at=told.get("onset_at"),
             principal=self.principal,
             now=self.now,
         )

@@ -27,7 +27,7 @@ class ProblemRowOut(Out):
     id = serializers.IntegerField()
     kind = serializers.ChoiceField(choices=ProblemKind.choices)
     rollout = serializers.CharField()
-    path = serializers.CharField()
+    path = serializers.CharField(allow_null=True)
     segment = serializers.CharField(allow_null=True)
     # A declared field, not the base's own.
     source = serializers.CharField(allow_null=True)  # type: ignore[assignment]

@@ -29,6 +29,8 @@ _SUBJECTS: Final = {
     "workflows": "plans and releases",
     "rollouts": "rollouts",
     "alerts": "alerts",
+    "incidents": "alerts",
+    "trips": "alerts",
     "expansion-requests": "expansions",
     "signals": "signals",
     "price-sheet": "signals",

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from approvals.authority.matrix import Verb
-from rollout_console.api import rows
+from rollout_console.api import alert_bodies, rows
 from rollout_console.api import serializers as bodies
 from rollout_console.api.access import ApiView
 from rollout_console.api.fields import Moment
@@ -169,7 +169,7 @@ class AlertsView(ApiView):
             OpenApiParameter("rollout", str),
             OpenApiParameter("open", bool, description="Only those not resolved."),
         ],
-        responses=listed(bodies.AlertOut),
+        responses=listed(alert_bodies.AlertOut),
     )
     def get(self, request: Request) -> Response:
         limit, before = _page(request), _cursor(request)

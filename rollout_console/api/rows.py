@@ -188,7 +188,10 @@ def alert_dict(row: AlertRow) -> dict[str, Any]:
         "sentence": row.sentence,
         "due_at": row.due_at,
         "due_action": row.due_action,
-        "incident": None,
+        "incident": row.incident,
+        "recurrences": row.recurrences,
+        "contained_at": row.contained_at,
+        "quiet": row.quiet,
     }
 
 

@@ -62,16 +62,6 @@ class AbandonIn(Body):
     findings = Text(allow_blank=True, max_length=10_000)
 
 
-class HoldIn(Body):
-    until = Moment()
-    reason = Text(max_length=2000)
-
-
-class ResolveIn(Body):
-    was_right = Flag()
-    note = Text(required=False, allow_blank=True, max_length=2000, default="")
-
-
 class ExpansionIn(Body):
     expected_version = Whole(min_value=1, max_value=VERSION_MAX, required=False)
     break_glass = Flag(required=False, default=False)
@@ -276,21 +266,6 @@ class ReadinessOut(Out):
     plan = serializers.IntegerField()
     passed = serializers.BooleanField()
     items = ReadinessItemOut(many=True)
-
-
-class AlertOut(Out):
-    id = serializers.IntegerField()
-    rollout = serializers.CharField()
-    guard = serializers.CharField(allow_null=True)
-    problem = serializers.CharField(allow_null=True)
-    state = serializers.ChoiceField(["open", "acknowledged", "held", "resolved"])
-    opened_at = serializers.DateTimeField()
-    acked_at = serializers.DateTimeField(allow_null=True)
-    owner = serializers.CharField()
-    sentence = serializers.CharField()
-    due_at = serializers.DateTimeField(allow_null=True)
-    due_action = serializers.DictField(allow_null=True)
-    incident = serializers.IntegerField(allow_null=True)
 
 
 class PointOut(Out):

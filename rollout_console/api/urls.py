@@ -10,6 +10,7 @@ from rollout_console.api import (
     expansions,
     exposure,
     health,
+    incidents,
     otlp,
     plans,
     pulls,
@@ -19,6 +20,7 @@ from rollout_console.api import (
     series,
     signals,
     sources,
+    trips,
 )
 
 app_name = "api"
@@ -47,6 +49,19 @@ urlpatterns = [
     path("v1/runs", runs.RunsView.as_view(), name="runs"),
     path("v1/signals/series", series.SeriesView.as_view(), name="series"),
     path("v1/alerts", reads.AlertsView.as_view(), name="alerts"),
+    path("v1/trips", trips.TripsView.as_view(), name="trips"),
+    path("v1/incidents", incidents.IncidentsView.as_view(), name="incidents"),
+    path("v1/incidents/<int:incident_id>", incidents.IncidentReadView.as_view(), name="incident"),
+    path(
+        "v1/incidents/<int:incident_id>/ack",
+        incidents.IncidentAckView.as_view(),
+        name="incident_ack",
+    ),
+    path(
+        "v1/incidents/<int:incident_id>/reopen",
+        incidents.IncidentReopenView.as_view(),
+        name="incident_reopen",
+    ),
     path("v1/audit", reads.AuditView.as_view(), name="audit"),
     path("v1/plan-schema", docs.plan_schema, name="plan_schema"),
     path("v1/plans/<str:workflow>", controls.PlanView.as_view(), name="plan"),

@@ -6,7 +6,6 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from approvals.authority.principals import people_in_role
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import Segment, WorkflowPath
 from rollout_console.containment import policy
@@ -26,6 +25,7 @@ from rollout_console.rollouts.models import (
     RolloutPath,
     RouteRestriction,
 )
+from signals.alerts.escalation import ladder_climb, ladder_facts
 
 SHARE_STEP: Final = Decimal("0.00001")
 
@@ -357,23 +357,17 @@ def action_enable(rollout: Rollout, press: Press) -> Change:
 
 
 def escalate(rollout: Rollout) -> Change:
-    """Say who is next on the ladder; the n-th escalation since going live tells the n-th step."""
-    ladder = rollout.workflow.escalation or [{"notify": "deputy"}]
+    """Tell the next on the ladder: of the incident that waits, else of those told since going
+    live."""
     told = AuditEntry.objects.filter(
         subject_type="rollout",
         subject=rollout.slug,
         action=policy.RULES["escalate"].audit,
         at__gte=rollout.live_at or rollout.created_at,
     )
-    step = min(told.count(), len(ladder) - 1)
-    role = str(ladder[step]["notify"])
-    people = people_in_role(role, rollout.workflow)
-    names = ", ".join(people) or "nobody has this role"
-    return Change(
-        changed=True,
-        where=f" to {role} ({names})",
-        data={"step": step + 1, "notify": role, "people": people},
-    )
+    rung = ladder_climb(workflow=rollout.workflow, rollout=rollout.slug, before=told.count())
+    names = ", ".join(rung.names) or "nobody has this role"
+    return Change(changed=True, where=f" to {rung.to} ({names})", data=ladder_facts(rung))
 
 
 def mark_add(rollout: Rollout, *, kind: str, text: str, now: datetime) -> None:

@@ -58,9 +58,10 @@ def alerts_contain_due(*, now: datetime) -> int:
     # What ends exposure first: a milder one would stop the clocks beside it.
     for alert in sorted(waiting, key=lambda each: not _ends(each)):
         with transaction.atomic():
-            # Rollout, guards, alert: as presses and looks lock them, or two could deadlock.
+            # Rollout, guards, incident, alert: as presses and looks lock them, or two deadlock.
             rollout = locks.rollouts().get(slug=alert.rollout)
             list(alert_locks.guards().filter(rollout=alert.rollout, retired_at=None))
+            list(alert_locks.incidents().filter(rollout=alert.rollout))
             if not due.filter(pk=alert.pk).update(due_at=None, halfway_at=None):
                 continue
             done += 1

@@ -9,6 +9,7 @@ from rollout_console.core.errors import DomainError
 from rollout_console.rollouts.ladder import NextRung, is_subset
 from rollout_console.rollouts.models import ExposedSegment, Rollout
 from rollout_console.rollouts.states import RolloutState
+from signals.alerts.recurrences import reductions_forget
 
 
 class NotWider(DomainError):
@@ -52,6 +53,7 @@ def rollout_widen(
             segment=part.segment,
             defaults={"share": rung.exposed[part.segment.slug]},
         )
+    reductions_forget(rollout_slug=rollout.slug)
     from_stage = rollout.stage
     rollout.stage = rung.position
     rollout.stage_at = now

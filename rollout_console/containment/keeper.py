@@ -7,8 +7,8 @@ import structlog
 from django.db import InterfaceError, OperationalError, connection, connections
 from django.utils import timezone
 
-from rollout_console.containment.work import KEEPER, WORKER, work_once
-from rollout_console.core.heartbeats import heartbeat_age_s, heartbeat_record
+from rollout_console.containment.work import work_once
+from rollout_console.core.heartbeats import KEEPER, WORKER, heartbeat_age_s, heartbeat_record
 from signals.ingest.selectors import queue_state
 
 log = structlog.get_logger()

@@ -75,6 +75,8 @@ ACTIONS: Final = tuple(RULES)
 AUTOMATIC: Final = tuple(action for action, rule in RULES.items() if not rule.widens)
 # Actions that stop clocks of what they cover; what ends the exposure stops every one.
 CLOCK_STOPPERS: Final = frozenset({"narrow", "fallback", "disable_action", "require_approval"})
+# What takes something away: alerts about that are contained. A pause takes nothing away.
+REDUCTIONS: Final = CLOCK_STOPPERS | {"rollback"}
 
 # A step to the right is safer; within a group a change is neither.
 MODE_RANK: Final[dict[str, int]] = {

@@ -23,6 +23,7 @@ from rollout_console.exposure.services import current_number, version_publish
 from rollout_console.rollouts import locks
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import EXPOSING, MoveNotAllowed, RolloutState
+from signals.alerts.recurrences import reduction_note, reductions_forget
 from signals.alerts.services import clocks_stop, tripped_since
 from signals.guards.services import criteria_restart, guards_disarm
 
@@ -354,6 +355,17 @@ def action_apply(
         rollout_told(rollout, exposure_version=outcome.exposure_version, **told)
         return outcome
     number = rollout_changed(rollout, **told)
+    if rule.widens:
+        reductions_forget(rollout_slug=rollout.slug)
+    elif action in policy.REDUCTIONS:
+        reduction_note(
+            rollout_slug=rollout.slug,
+            path_ids=change.paths or None,
+            segment_ids=change.segments,
+            action_route=press.action_route,
+            by_itself=principal.kind == "system",
+            now=now,
+        )
     if action in policy.CLOCK_STOPPERS:
         clocks_stop(
             rollout_slug=rollout.slug,

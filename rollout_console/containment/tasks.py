@@ -1,6 +1,7 @@
 from celery import shared_task
 
-from rollout_console.containment.work import WORKER, work_once
+from rollout_console.containment.work import work_once
+from rollout_console.core.heartbeats import WORKER
 
 
 @shared_task(name="console.work", acks_late=True, ignore_result=True)

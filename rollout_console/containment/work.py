@@ -10,9 +10,11 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from rollout_console.containment.clock import clocks_run
-from rollout_console.containment.health import signals_watch
+from rollout_console.containment.health import signals_watch, watch_resumed
 from rollout_console.core.heartbeats import heartbeat_record
+from signals.alerts.escalation import escalations_run
 from signals.alerts.services import alerts_half_time, guards_watch
+from signals.alerts.trips import damage_find
 from signals.buckets.services import buckets_fold, stale_fold
 from signals.guards.retention import storage_keep
 from signals.ingest.drain import batches_drain
@@ -23,9 +25,6 @@ from signals.otlp.retention import otlp_prune
 from signals.otlp.sweep import traces_assemble
 
 log = structlog.get_logger()
-
-WORKER: Final = "worker"
-KEEPER: Final = "keeper"
 
 # A steady stream of reports must not keep guards and clocks waiting: they look in between.
 TURN_S: Final = 1.0
@@ -41,6 +40,8 @@ def work_once(*, name: str, periodic: bool) -> int:
     clocks run and silence is a verdict too. One failing step does not keep the next from
     running: a broken fold must not stop a trigger.
     """
+    # Before anything of this round is a sign of life.
+    _step(watch_resumed)
     if periodic:
         # Ahead of the drain, which then takes what they hand on in the same round.
         _step(traces_assemble, for_s=TURN_S)
@@ -59,6 +60,7 @@ def work_once(*, name: str, periodic: bool) -> int:
             heartbeat_record(name=name, now=timezone.now())
     if periodic:
         _step(signals_watch)
+        _step(damage_find)
         _step(stale_fold)
         _step(storage_keep)
         _step(otlp_prune)
@@ -78,6 +80,7 @@ def _watch() -> None:
         guards_watch,
         clocks_run,
         alerts_half_time,
+        escalations_run,
         buckets_fold,
     ):
         _step(step)

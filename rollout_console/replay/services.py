@@ -16,9 +16,8 @@ from approvals.authority.principals import Principal
 from rollout_console.audit import services as audit
 from rollout_console.catalog.models import Person, Workflow, WorkflowPath
 from rollout_console.containment.lifecycle import plan_apply_and_publish
-from rollout_console.containment.work import KEEPER, WORKER
 from rollout_console.core.errors import InvalidInput
-from rollout_console.core.heartbeats import heartbeat_age_s
+from rollout_console.core.heartbeats import KEEPER, WORKER, heartbeat_age_s
 from rollout_console.replay.gauges import GaugePoints
 from rollout_console.replay.items import GAUGE, RUN, Item, Place, Refusal
 from rollout_console.replay.mapping import Mapping

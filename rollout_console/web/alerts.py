@@ -1,7 +1,7 @@
 """Alerts: the list, one alert with its evidence, and what its owner answers."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -42,7 +42,8 @@ def _alert_page(
 ) -> HttpResponse:
     now = timezone.now()
     view = alert_view(alert_id=alert_id, principal=request.principal, now=now)
-    guard, path = view.alert.guard, view.alert.path.slug
+    guard = view.alert.guard
+    path = "" if view.alert.path is None else view.alert.path.slug
     signal = "" if guard is None else guard.signal
     plans = [] if guard is None else chart_plans(view.rollout, path=path, signals=[signal])
     window = window_chosen(request.GET.get("window", ""), view.rollout, now)
@@ -118,6 +119,14 @@ def resolve(request: ConsoleRequest, alert_id: int) -> HttpResponse:
         return _alert_page(
             request, alert_id, errors={"resolve": "Say whether the trigger was right."}
         )
+    onset_at, given = None, request.POST.get("onset_at", "").strip()
+    if given:
+        parsed = _utc(given)
+        if parsed is None:
+            return _alert_page(
+                request, alert_id, errors={"resolve": "Write the time as 2026-11-24T03:09, in UTC."}
+            )
+        onset_at = parsed
     return _answer(
         request,
         alert_id,
@@ -126,11 +135,20 @@ def resolve(request: ConsoleRequest, alert_id: int) -> HttpResponse:
             alert_id=alert_id,
             was_right=answer == "yes",
             note=request.POST.get("note", "").strip(),
+            onset_at=onset_at,
             principal=request.principal,
             now=timezone.now(),
         ),
         "Resolved. The guard opens a new alert only on new evidence.",
     )
+
+
+def _utc(given: str) -> datetime | None:
+    """Return the moment that a form's field names, which knows no offset."""
+    try:
+        return datetime.fromisoformat(given[:40]).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _answer(

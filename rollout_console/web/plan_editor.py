@@ -5,8 +5,10 @@ between and refreshes the file.
 """
 
 import secrets
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import isfinite
 from typing import Any, Final
 
 from django.contrib import messages
@@ -91,8 +93,29 @@ def _step(request: ConsoleRequest, workflow: Workflow | None, slug: str) -> Http
     now = timezone.now()
     if request.method == "POST":
         return _posted(request, workflow, step, now)
-    draft = draft_get(workflow=workflow, principal=request.principal)
+    draft = _suggested(request, draft_get(workflow=workflow, principal=request.principal))
     return _page(request, workflow, step, draft, now=now)
+
+
+def _suggested(request: ConsoleRequest, draft: Draft) -> Draft:
+    """Show the draft with the limit that the ledger of trips suggests; nothing is kept of it."""
+    slug, given = request.GET.get("trigger", ""), request.GET.get("limit", "")
+    try:
+        limit = float(given[:40])
+    except ValueError:
+        return draft
+    document = deepcopy(draft.document)
+    rollout = document.get("rollout") if isinstance(document, dict) else None
+    triggers = rollout.get("triggers") if isinstance(rollout, dict) else None
+    for trigger in triggers if isinstance(triggers, list) else []:
+        if isinstance(trigger, dict) and trigger.get("slug") == slug and isfinite(limit):
+            trigger["limit"] = int(limit) if limit == int(limit) else limit
+            messages.info(
+                request,
+                f"The limit of “{slug}” below is the one suggested by its trips. Save to keep it.",
+            )
+            return replace(draft, document=document)
+    return draft
 
 
 def _posted(

@@ -9,6 +9,7 @@ from rollout_console.web import (
     economics,
     expansions,
     exposure,
+    incidents,
     login,
     mix,
     overview,
@@ -21,6 +22,7 @@ from rollout_console.web import (
     setup,
     signals,
     sources,
+    trips,
     workflows,
 )
 
@@ -80,6 +82,11 @@ urlpatterns = [
         expansions.review,
         name="expansion_review",
     ),
+    path("trips/", trips.trips, name="trips"),
+    path("incidents/", incidents.incidents, name="incidents"),
+    path("incidents/<int:incident_id>/", incidents.incident, name="incident"),
+    path("incidents/<int:incident_id>/ack/", incidents.acknowledge, name="incident_ack"),
+    path("incidents/<int:incident_id>/reopen/", incidents.reopen, name="incident_reopen"),
     path("alerts/", alerts.alerts, name="alerts"),
     path("alerts/<int:alert_id>/", alerts.alert, name="alert"),
     path("alerts/<int:alert_id>/ack/", alerts.acknowledge, name="alert_ack"),

@@ -68,6 +68,12 @@ ALERTS: Final[dict[str, Shown]] = {
     "resolved": Shown("Resolved", "s-complete", "none"),
 }
 
+INCIDENTS: Final[dict[str, Shown]] = {
+    "open": Shown("Open", "breach", "breach"),
+    "acknowledged": Shown("Acknowledged", "ok", "ok"),
+    "resolved": Shown("Resolved", "s-complete", "none"),
+}
+
 # How fresh a source is.
 SOURCES: Final[dict[str, Shown]] = {
     "fresh": Shown("Fresh", "ok", "ok"),
@@ -121,6 +127,10 @@ PROBLEMS: Final[dict[str, str]] = {
     "ids_reused": "Ids are used again",
     "clock_skew": "A clock is off",
     "assignment_mismatch": "The share is not the planned one",
+    "guard_blind": "A trigger cannot see",
+    "queue_behind": "Reports wait to be taken in",
+    "watch_paused": "Nobody watched for a while",
+    "delivery_failing": "A delivery fails",
 }
 
 # What an audit entry says in the timeline: words, icon, hue.
@@ -158,6 +168,17 @@ ACTIONS: Final[dict[str, Shown]] = {
     "alert.acknowledged": Shown("Alert acknowledged", "bell", "info"),
     "alert.held": Shown("Alert held", "clock", "watch"),
     "alert.resolved": Shown("Alert resolved", "ok", "ok"),
+    "alert.reopened": Shown("Alert opened again", "breach", "watch"),
+    "alert.recurred": Shown("Tripped again", "breach", "watch"),
+    "alert.half_time": Shown("Clock half over", "clock", "watch"),
+    "alert.escalated": Shown("Escalated, nobody had acknowledged", "up", "watch"),
+    "incident.opened": Shown("Incident opened", "breach", "breach"),
+    "incident.acknowledged": Shown("Incident acknowledged", "bell", "info"),
+    "incident.reopened": Shown("Incident opened again", "breach", "watch"),
+    "incident.resolved": Shown("Incident resolved", "ok", "ok"),
+    "rollout.escalated": Shown("Escalated", "up", "watch"),
+    "rollout.narrowed": Shown("Narrowed", "s-narrowed", "watch"),
+    "rollout.fell_back": Shown("Switched to a fallback", "s-fallback", "watch"),
 }
 
 

@@ -7,9 +7,10 @@ from datetime import datetime
 
 from django.db import IntegrityError, transaction
 
-from approvals.authority.principals import SYSTEM
+from approvals.authority.principals import SYSTEM, answering
 from rollout_console.core import outbox
 from signals.alerts import locks
+from signals.alerts.grouping import incident_join, incident_settle
 from signals.alerts.models import Alert, AlertState
 from signals.alerts.records import alert_facts, alert_record
 from signals.health.models import Problem
@@ -26,7 +27,7 @@ def health_alerts(*, now: datetime) -> int:
     for alert_id in list(over.order_by("pk").values_list("pk", flat=True)):
         _resolve(alert_id, now=now)
     waiting = Problem.objects.filter(ended_at=None, alerts=None).select_related(
-        "workflow__owner", "path"
+        "workflow__owner", "workflow__deputy", "path"
     )
     return sum(_open(problem, now=now) for problem in waiting.order_by("pk"))
 
@@ -37,8 +38,11 @@ def _open(problem: Problem, *, now: datetime) -> int:
             alert = Alert.objects.create(
                 workflow=problem.workflow,
                 rollout=problem.rollout,
+                incident=incident_join(
+                    workflow=problem.workflow, rollout=problem.rollout, quiet=False, now=now
+                ),
                 problem=problem,
-                owner=problem.workflow.owner,
+                owner=answering(problem.workflow),
                 sentence=problem.sentence,
                 n=problem.count,
                 opened_at=now,
@@ -61,7 +65,7 @@ def _open(problem: Problem, *, now: datetime) -> int:
 
 @transaction.atomic
 def _resolve(alert_id: int, *, now: datetime) -> None:
-    alert = locks.alerts().get(pk=alert_id)
+    alert, incident = locks.alert_with_incident(alert_id)
     if alert.state == AlertState.RESOLVED:
         return
     alert.state = AlertState.RESOLVED
@@ -83,3 +87,5 @@ def _resolve(alert_id: int, *, now: datetime) -> None:
         at=now,
         data={**alert_facts(alert), "was_right": True, "by": SYSTEM.name},
     )
+    if incident is not None:
+        incident_settle(incident, principal=SYSTEM, now=now)

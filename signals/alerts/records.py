@@ -5,7 +5,8 @@ from typing import Any
 
 from approvals.authority.principals import Principal
 from rollout_console.audit import services as audit
-from signals.alerts.models import Alert
+from rollout_console.core import outbox
+from signals.alerts.models import Alert, Incident
 
 
 def alert_facts(alert: Alert) -> dict[str, Any]:
@@ -14,11 +15,13 @@ def alert_facts(alert: Alert) -> dict[str, Any]:
         "workflow": alert.workflow.slug,
         "rollout": alert.rollout,
         "alert": alert.pk,
+        "incident": alert.incident_id,
         **_about(alert),
         "sentence": alert.sentence,
         "owner": alert.owner.username,
         "due_at": alert.due_at.isoformat() if alert.due_at else None,
         "due_action": alert.due_action,
+        "quiet": alert.quiet,
     }
 
 
@@ -41,6 +44,55 @@ def alert_record(
         subject=alert.pk,
         reason=reason,
         data={"rollout": alert.rollout, **_about(alert), **(data or {})},
+    )
+
+
+def incident_record(
+    action: str,
+    incident: Incident,
+    *,
+    principal: Principal,
+    now: datetime,
+    reason: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Write what happened to an incident into the audit, in the caller's transaction."""
+    audit.append(
+        action,
+        actor=principal,
+        at=now,
+        workflow=incident.workflow.slug,
+        subject_type="incident",
+        subject=incident.pk,
+        reason=reason,
+        data={"rollout": incident.rollout, **(data or {})},
+    )
+
+
+def incident_told(
+    action: str,
+    incident: Incident,
+    *,
+    principal: Principal,
+    now: datetime,
+    reason: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Write what happened to an incident into audit and outbox, under the same name."""
+    incident_record(action, incident, principal=principal, now=now, reason=reason, data=data)
+    outbox.add(
+        action,
+        workflow=incident.workflow.slug,
+        key=incident.pk,
+        at=now,
+        data={
+            "workflow": incident.workflow.slug,
+            "rollout": incident.rollout,
+            "incident": incident.pk,
+            "owner": incident.owner.username,
+            "by": principal.name,
+            **(data or {}),
+        },
     )
 
 

@@ -11,6 +11,7 @@ from signals.alerts.models import Alert, AlertState
 from signals.catalogue import signal_of
 from signals.format import limit_text, value_text
 from signals.guards.evidence import limit_of, signal_of_guard
+from signals.ingest.worst import WORST
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,12 @@ class AlertRow:
     guard_id: int | None
     signal: str
     signal_title: str
-    path: str
-    path_id: int
+    incident: int | None
+    path: str | None
+    path_id: int | None
     severity: str
+    # Whether one run is worse than another by its signal.
+    worst: bool
     response: dict[str, Any]
     state: str
     opened_at: datetime
@@ -58,6 +62,12 @@ class AlertRow:
     resolved_by: str
     was_right: bool | None
     note: str
+    recurrences: int
+    recurred_at: datetime | None
+    contained_at: datetime | None
+    quiet: bool
+    onset_at: datetime | None
+    damage_at: datetime | None
 
 
 def alert_rows(
@@ -79,13 +89,19 @@ def alert_rows(
         found = found.exclude(state=AlertState.RESOLVED)
     if before_id is not None:
         found = found.filter(pk__lt=before_id)
-    return [_row(alert, now) for alert in found.order_by("-pk")[:limit]]
+    return [alert_row_of(alert, now=now) for alert in found.order_by("-pk")[:limit]]
 
 
 def alert_row(*, alert_id: int, now: datetime) -> AlertRow | None:
     """Return one alert, None where there is none."""
     alert = _alerts().filter(pk=alert_id).first()
-    return None if alert is None else _row(alert, now)
+    return None if alert is None else alert_row_of(alert, now=now)
+
+
+def incident_alert_rows(incident_ids: Iterable[int], *, now: datetime) -> list[AlertRow]:
+    """Return the alerts of incidents, the oldest first."""
+    found = _alerts().filter(incident__in=list(incident_ids))
+    return [alert_row_of(alert, now=now) for alert in found.order_by("pk")]
 
 
 def _alerts() -> QuerySet[Alert]:
@@ -109,7 +125,8 @@ def alert_now(alert: Alert, *, now: datetime) -> tuple[str, datetime | None]:
     return state, due_at
 
 
-def _row(alert: Alert, now: datetime) -> AlertRow:
+def alert_row_of(alert: Alert, *, now: datetime) -> AlertRow:
+    """Return an alert as a row; select with it what `_alerts` does."""
     guard = alert.guard
     slug = "" if guard is None else guard.signal
     signal = signal_of("") if guard is None else signal_of_guard(guard)
@@ -125,9 +142,11 @@ def _row(alert: Alert, now: datetime) -> AlertRow:
         guard_id=alert.guard_id,
         signal=slug,
         signal_title=signal.title,
-        path=alert.path.slug,
-        path_id=alert.path.pk,
+        incident=alert.incident_id,
+        path=None if alert.path is None else alert.path.slug,
+        path_id=None if alert.path is None else alert.path.pk,
         severity=alert.severity,
+        worst=slug in WORST,
         response=alert.response,
         state=state,
         opened_at=alert.opened_at,
@@ -152,4 +171,10 @@ def _row(alert: Alert, now: datetime) -> AlertRow:
         resolved_by=alert.resolved_by,
         was_right=alert.was_right,
         note=alert.note,
+        recurrences=alert.recurrences,
+        recurred_at=alert.recurred_at,
+        contained_at=alert.contained_at,
+        quiet=alert.quiet,
+        onset_at=alert.onset_at,
+        damage_at=alert.damage_at,
     )

@@ -10,13 +10,21 @@ from typing import Any, Final
 from django.db import IntegrityError, transaction
 
 from approvals.authority.matrix import Verb
-from approvals.authority.principals import SYSTEM, Principal, require
+from approvals.authority.principals import (
+    SYSTEM,
+    Principal,
+    answering,
+    persons_told,
+    require,
+)
 from rollout_console.catalog.models import Workflow
 from rollout_console.core import outbox
 from rollout_console.core.errors import DomainError, InvalidInput, NotFound
 from signals.alerts import locks
-from signals.alerts.models import Alert, AlertState
+from signals.alerts.grouping import incident_join, incident_settle
+from signals.alerts.models import Alert, AlertState, Incident
 from signals.alerts.records import alert_facts, alert_record
+from signals.alerts.recurrences import contained_since, recurrences_note
 from signals.guards.models import Guard, GuardKind, VerdictWord
 from signals.guards.selectors import guard_is_tripped
 from signals.guards.services import Looked, guard_evidence_restart, guards_look
@@ -57,19 +65,15 @@ def guards_watch(*, now: datetime) -> int:
     look, or the next one a second later, sees the same evidence.
     """
     looked = guards_look(now=now)
-    tripped = [
-        each
-        for each in looked or []
-        if each.guard.kind == GuardKind.TRIGGER and each.verdict.verdict == VerdictWord.TRIPPED
-    ]
-    if not tripped:
+    triggers = [each for each in looked or [] if each.guard.kind == GuardKind.TRIGGER]
+    if not triggers:
         return 0
-    waiting = set(
-        Alert.objects.filter(guard__in=[each.guard.pk for each in tripped])
-        .exclude(state=AlertState.RESOLVED)
-        .values_list("guard_id", flat=True)
+    waiting = recurrences_note(triggers, now=now)
+    return sum(
+        _open(each, now=now)
+        for each in triggers
+        if each.verdict.verdict == VerdictWord.TRIPPED and each.guard.pk not in waiting
     )
-    return sum(_open(each, now=now) for each in tripped if each.guard.pk not in waiting)
 
 
 @transaction.atomic
@@ -79,9 +83,15 @@ def alert_acknowledge(*, alert_id: int, principal: Principal, now: datetime) -> 
     Raises:
         NotFound, NotAllowed.
     """
-    alert = _alert(alert_id, Verb.ALERT_ACKNOWLEDGE, principal)
-    if alert.acked_at is not None or alert.state == AlertState.RESOLVED:
-        return alert
+    alert, incident = _alert(alert_id, Verb.ALERT_ACKNOWLEDGE, principal)
+    if alert.acked_at is None and alert.state != AlertState.RESOLVED:
+        acknowledge(alert, principal=principal, now=now)
+        _settle(incident, principal, now)
+    return alert
+
+
+def acknowledge(alert: Alert, *, principal: Principal, now: datetime) -> None:
+    """Take a locked alert on, in the caller's transaction."""
     alert.acked_at, alert.acked_by = now, principal.name
     fields = ["acked_at", "acked_by"]
     if alert.state == AlertState.OPEN:
@@ -89,7 +99,6 @@ def alert_acknowledge(*, alert_id: int, principal: Principal, now: datetime) -> 
         fields.append("state")
     alert.save(update_fields=fields)
     alert_record("alert.acknowledged", alert, principal=principal, now=now)
-    return alert
 
 
 @transaction.atomic
@@ -101,8 +110,8 @@ def alert_hold(
     Raises:
         NotFound, NotAllowed, InvalidInput, AlertResolved, HoldTooLong.
     """
-    reason = _text(reason, pointer="/reason", needed=True)
-    alert = _alert(alert_id, Verb.ALERT_HOLD, principal)
+    reason = text_check(reason, pointer="/reason", needed=True)
+    alert, _ = _alert(alert_id, Verb.ALERT_HOLD, principal)
     if alert.state == AlertState.RESOLVED:
         raise AlertResolved("There is no clock to stop: this alert is resolved.")
     if alert.state == AlertState.HELD and (alert.held_until, alert.held_reason) == (until, reason):
@@ -135,10 +144,17 @@ def alert_hold(
 
 @transaction.atomic
 def alert_resolve(
-    *, alert_id: int, was_right: bool, note: str, principal: Principal, now: datetime
+    *,
+    alert_id: int,
+    was_right: bool,
+    note: str,
+    principal: Principal,
+    now: datetime,
+    onset_at: datetime | None = None,
 ) -> Alert:
     """Close an alert with the answer to "was it right?"; the guard's evidence starts again.
 
+    `onset_at` is when the damage began, where the person knows: time to detect counts from it.
     Repeating the same answer changes nothing.
 
     Raises:
@@ -146,12 +162,12 @@ def alert_resolve(
         StillTripped: the trigger says tripped now, or the problem is still there, and the answer
             is not that it was wrong.
     """
-    note = _text(note, pointer="/note", needed=False)
+    note = text_check(note, pointer="/note", needed=False)
     guard_id = Alert.objects.filter(pk=alert_id).values_list("guard_id", flat=True).first()
     # Guard before alert, as everywhere: a look that opens an alert holds the guard too.
     if guard_id is not None:
         locks.guards().get(pk=guard_id)
-    alert = _alert(alert_id, Verb.ALERT_RESOLVE, principal)
+    alert, incident = _alert(alert_id, Verb.ALERT_RESOLVE, principal)
     if alert.state == AlertState.RESOLVED:
         if alert.was_right != was_right:
             answer = "right" if alert.was_right else "wrong"
@@ -167,9 +183,15 @@ def alert_resolve(
             "The problem is still there and resolves its alert when it is over. Resolve it as a"
             " false alarm if the signals can be trusted all the same."
         )
+    if onset_at is not None and onset_at > alert.opened_at:
+        raise InvalidInput(
+            f"The damage began before the alert did: by {alert.opened_at:%d %b %Y, %H:%M:%S} UTC.",
+            errors=[{"pointer": "/onset_at", "detail": "Choose a time before the alert opened."}],
+        )
     alert.state = AlertState.RESOLVED
     alert.resolved_at, alert.resolved_by = now, principal.name
     alert.was_right, alert.note = was_right, note
+    alert.onset_at = onset_at
     alert.due_at = alert.halfway_at = None
     alert.save(
         update_fields=[
@@ -178,6 +200,7 @@ def alert_resolve(
             "resolved_by",
             "was_right",
             "note",
+            "onset_at",
             "due_at",
             "halfway_at",
         ]
@@ -192,7 +215,10 @@ def alert_resolve(
         principal=principal,
         now=now,
         reason={"note": note} if note else None,
-        data={"was_right": was_right},
+        data={
+            "was_right": was_right,
+            **({"onset_at": onset_at.isoformat()} if onset_at else {}),
+        },
     )
     outbox.add(
         "alert.resolved",
@@ -201,6 +227,7 @@ def alert_resolve(
         at=now,
         data={**alert_facts(alert), "was_right": was_right, "by": principal.name},
     )
+    _settle(incident, principal, now)
     return alert
 
 
@@ -247,25 +274,26 @@ def alerts_half_time(*, now: datetime) -> int:
         .exclude(state=AlertState.RESOLVED)
         .exclude(held_until__gt=now)
     )
-    told = 0
-    waiting = half.select_related("workflow__deputy", "guard", "problem", "owner")
+    done = 0
+    waiting = half.select_related(
+        *("workflow__owner", "workflow__deputy", "guard", "problem", "owner")
+    )
     for alert in waiting.order_by("pk"):
         with transaction.atomic():
             if not half.filter(pk=alert.pk).update(halfway_at=None):
                 continue
-            deputy = alert.workflow.deputy.username
-            alert_record(
-                "alert.half_time", alert, principal=SYSTEM, now=now, data={"deputy": deputy}
-            )
+            told = [person.username for person in persons_told("deputy", alert.workflow)]
+            facts = {"deputy": alert.workflow.deputy.username, "notify": told}
+            alert_record("alert.half_time", alert, principal=SYSTEM, now=now, data=facts)
             outbox.add(
                 "alert.half_time",
                 workflow=alert.workflow.slug,
                 key=alert.pk,
                 at=now,
-                data={**alert_facts(alert), "deputy": deputy},
+                data={**alert_facts(alert), **facts},
             )
-            told += 1
-    return told
+            done += 1
+    return done
 
 
 def tripped_since(*, rollout_slug: str, since: datetime) -> bool:
@@ -296,20 +324,28 @@ def _open(looked: Looked, *, now: datetime) -> int:
     # moved the evidence or disarmed the guard, and what was read no longer counts.
     current = (
         locks.guards()
-        .select_related("workflow__owner", "path", "segment")
+        .select_related("workflow__owner", "workflow__deputy", "path", "segment")
         .filter(pk=guard.pk)
         .first()
     )
     if current is None or not current.armed or current.evidence_from != guard.evidence_from:
         return 0
     due_at, halfway_at, due_action = _due(current, now)
+    # What a reduction has just covered is recorded and shown, and pages nobody.
+    contained_at = contained_since(current, now=now)
+    quiet = contained_at is not None
     try:
         with transaction.atomic():
             alert = Alert.objects.create(
                 workflow=current.workflow,
                 rollout=current.rollout,
+                incident=incident_join(
+                    workflow=current.workflow, rollout=current.rollout, quiet=quiet, now=now
+                ),
                 guard=current,
-                owner=current.workflow.owner,
+                owner=answering(current.workflow),
+                contained_at=contained_at,
+                quiet=quiet,
                 sentence=verdict.sentence,
                 value=verdict.value,
                 low=verdict.low,
@@ -368,8 +404,13 @@ def _due(
     return now + hold, now + hold / 2, due_action
 
 
-def _alert(alert_id: int, verb: Verb, principal: Principal) -> Alert:
-    """Return the alert locked, after checking that `principal` may do `verb` with it."""
+def _settle(incident: Incident | None, principal: Principal, now: datetime) -> None:
+    if incident is not None:
+        incident_settle(incident, principal=principal, now=now)
+
+
+def _alert(alert_id: int, verb: Verb, principal: Principal) -> tuple[Alert, Incident | None]:
+    """Return the alert and its incident, locked, after checking that `principal` may do `verb`."""
     workflow = Workflow.objects.filter(alerts=alert_id).first()
     # Who may not read it is not told that it exists.
     if workflow is None or not (
@@ -377,10 +418,11 @@ def _alert(alert_id: int, verb: Verb, principal: Principal) -> Alert:
     ):
         raise NotFound(f"There is no alert {alert_id}.")
     require(principal, verb, workflow)
-    return locks.alerts().get(pk=alert_id)
+    return locks.alert_with_incident(alert_id)
 
 
-def _text(text: str, *, pointer: str, needed: bool) -> str:
+def text_check(text: str, *, pointer: str, needed: bool) -> str:
+    """Return a text as it is kept; InvalidInput where it is too long, or needed and not there."""
     text = text.strip()
     if "\x00" in text or len(text) > NOTE_MAX:
         raise InvalidInput(

@@ -19,7 +19,7 @@ SLOW_STRETCHES: Final = (3.0, 4.5, 7.0, 11.0)
 # The weight of the past beside what the baseline did lately, in tasks; and how fast that fades.
 PAST_TASKS: Final = 150.0
 HALF_LIFE_S: Final = 10_800.0
-REFRESH_S: Final = 900.0
+REFRESH_S: Final = 1800.0
 # How much of any alternative is the baseline's own shape: no value is ever impossible in it.
 LEAKED: Final = 0.02
 _FLOOR: Final = 2e-5

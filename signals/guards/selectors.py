@@ -192,6 +192,25 @@ def guard_recovered(*, guard_id: int) -> bool:
     ).exists()
 
 
+def triggers_blind(*, now: datetime, since: timedelta) -> list[tuple[Guard, datetime]]:
+    """Return the armed triggers that have been blind for `since` and their window, with when from.
+
+    A window without a task is blindness too, so a long one takes its time to say so.
+    """
+    found = Verdict.objects.filter(
+        verdict=Word.BLIND.value,
+        guard__armed=True,
+        guard__retired_at=None,
+        guard__kind=GuardKind.TRIGGER,
+        since__lte=now - since,
+    )
+    return [
+        (verdict.guard, verdict.since)
+        for verdict in found.select_related("guard").order_by("guard")
+        if verdict.since <= now - timedelta(seconds=verdict.guard.window_s)
+    ]
+
+
 def guards_now(rollout_slugs: Iterable[str]) -> list[Guard]:
     """Return the current guards of these rollouts with all that their rows are made of."""
     return list(

@@ -235,16 +235,21 @@ def guards_look(
     # Read before the evidence: everything up to this drain is in what is judged.
     drain = last_drain()
     queue_age_s = queue_state(now=now).oldest_age_s
-    queue_limit_s = float(getattr(settings, "INGEST_BLIND_AFTER_S", DEFAULT_QUEUE_LIMIT_S))
+    limit_s = queue_limit_s()
     looked = []
     for guard, seen in evidence_of(due, now=now):
         evidence = replace(seen, proof=proofs.get(guard.pk))
         decision = decide(
-            _rule(guard), evidence, now=now, queue_age_s=queue_age_s, queue_limit_s=queue_limit_s
+            _rule(guard), evidence, now=now, queue_age_s=queue_age_s, queue_limit_s=limit_s
         )
         looked.append(_looked(guard, decision, evidence, drain=drain, now=now))
     _store(looked, now=now)
     return looked
+
+
+def queue_limit_s() -> float:
+    """Return how long reports may wait to be taken in before verdicts say nothing of now."""
+    return float(getattr(settings, "INGEST_BLIND_AFTER_S", DEFAULT_QUEUE_LIMIT_S))
 
 
 def _definition(
@@ -317,7 +322,9 @@ def _is_due(guard: Guard, now: datetime) -> bool:
         pause = min(length / _TRIGGER_READS, _TRIGGER_REREAD_S)
     else:
         pause = min(length / _CRITERION_READS, _CRITERION_REREAD_S)
-    return (now - held.evaluated_at).total_seconds() >= pause
+    since_s = (now - held.evaluated_at).total_seconds()
+    # Before the last look by our clock: it went back, and waiting for it to catch up is blindness.
+    return since_s < 0 or since_s >= pause
 
 
 def _has_moved(guard: Guard, proof: Proof | None) -> bool:
@@ -395,7 +402,7 @@ def _looked(
     )
     is_news = (
         held is None
-        or (now - held.evaluated_at).total_seconds() >= REWRITE_AFTER_S
+        or abs((now - held.evaluated_at).total_seconds()) >= REWRITE_AFTER_S
         or any(getattr(held, name) != getattr(verdict, name) for name in _SAID)
     )
     return Looked(guard, verdict, started_at(guard), changed, is_news)

@@ -11,10 +11,15 @@ class ProblemKind(models.TextChoices):
     IDS_REUSED = "ids_reused"
     CLOCK_SKEW = "clock_skew"
     ASSIGNMENT_MISMATCH = "assignment_mismatch"
+    GUARD_BLIND = "guard_blind"
+    QUEUE_BEHIND = "queue_behind"
+    WATCH_PAUSED = "watch_paused"
+    DELIVERY_FAILING = "delivery_failing"
 
 
 class Problem(models.Model):
-    """Something that makes the signals of a path, or of a segment on it, not to be trusted.
+    """Something that makes the signals of a path, or of a segment on it, not to be trusted, or
+    that keeps the console from watching a rollout (then `path` may be null: all of its paths).
 
     It is open until `ended_at`. `set_aside_at` is when the owner said that it is none: it stays
     on record while it lasts, and makes no guard blind. `source` is the name of the token that
@@ -24,7 +29,9 @@ class Problem(models.Model):
     kind = models.CharField(max_length=20, choices=ProblemKind.choices)
     workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="problems")
     rollout = models.CharField(max_length=80)
-    path = models.ForeignKey(WorkflowPath, on_delete=models.PROTECT, related_name="problems")
+    path = models.ForeignKey(
+        WorkflowPath, null=True, on_delete=models.PROTECT, related_name="problems"
+    )
     segment = models.ForeignKey(
         Segment, null=True, on_delete=models.PROTECT, related_name="problems"
     )
@@ -40,8 +47,8 @@ class Problem(models.Model):
     class Meta:
         constraints = [
             UniqueConstraint(
-                name="problem_open_once",
-                fields=["kind", "path", "segment", "source"],
+                name="problem_open_once_each",
+                fields=["kind", "rollout", "path", "segment", "source"],
                 condition=Q(ended_at=None),
                 nulls_distinct=False,
             ),

@@ -30,8 +30,16 @@ REUSED_LEAST: Final = 3
 REUSED_SHARE: Final = 0.01
 # What happens is over when it has not happened for this time; others when they are not so any
 # more.
-HAPPENING: Final = frozenset({"ids_reused"})
+HAPPENING: Final = frozenset({"ids_reused", "watch_paused"})
 QUIET: Final = timedelta(seconds=900)
+# What the console alerts on itself for. The reports are as good as before, so no guard goes blind
+# for it; where one is blind already, that is a reason of its own.
+OF_THE_CONSOLE: Final = frozenset(
+    {"guard_blind", "queue_behind", "watch_paused", "delivery_failing"}
+)
+# Nobody watched, where no round ended for so long; a guard is blind for long after this.
+PAUSED_AFTER_S: Final = 60.0
+BLIND_LONG: Final = timedelta(minutes=10)
 
 _QUALITY: Final = frozenset({"quality_n", "score_n"})
 
@@ -54,15 +62,19 @@ class FeedState:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem seen at a look. `count` is how much of it came since the look before."""
+    """A problem seen at a look. `count` is how much of it came since the look before.
+
+    One of a whole rollout has no path, and names the rollout.
+    """
 
     kind: str
-    path_id: int
+    path_id: int | None
     sentence: str
     segment_id: int | None = None
     source: str = ""
     example: str = ""
     count: int = 0
+    rollout: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +190,52 @@ def mismatch_finding(
         " people.",
         segment_id=segment_id,
         example=f"e-value {seen.e_value:.3g}",
+    )
+
+
+def blind_finding(
+    path_id: int, path: str, *, rollout: str, blind: Iterable[tuple[str, datetime]]
+) -> Finding | None:
+    """Return the problem of guards (slug, blind since) that have been blind for BLIND_LONG."""
+    found = sorted(blind, key=lambda each: each[1])
+    if not found:
+        return None
+    names = ", ".join(slug for slug, _ in found[:3])
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    have = "A guard" if len(found) == 1 else f"{len(found)} guards"
+    return Finding(
+        "guard_blind",
+        path_id,
+        f"{have} of “{path}” cannot see: {names}{more} blind since {_clock(found[0][1])}. What it"
+        " watches goes unwatched.",
+        rollout=rollout,
+        count=0,
+    )
+
+
+def queue_finding(*, rollout: str, age_s: float, limit_s: float) -> Finding | None:
+    """Return the problem of reports that wait to be taken in for longer than `limit_s`."""
+    if age_s <= limit_s:
+        return None
+    return Finding(
+        "queue_behind",
+        None,
+        f"Reports wait {span_text(round(age_s))} to be taken in, and {span_text(round(limit_s))} is"
+        " the limit: verdicts are about what was before.",
+        rollout=rollout,
+    )
+
+
+def pause_finding(*, rollout: str, since: datetime, until: datetime) -> Finding:
+    """Return the problem that nobody watched from `since` to `until`."""
+    length = span_text(round((until - since).total_seconds()))
+    return Finding(
+        "watch_paused",
+        None,
+        f"Nobody watched from {_clock(since)} to {_clock(until)} ({length}): neither the workers"
+        " nor the keeper looked, and no clock ran. What came in meanwhile is judged now.",
+        rollout=rollout,
+        count=1,
     )
 
 

@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
 from signals.health.models import AssignmentEpoch, Feed, Problem
-from signals.health.rules import Distrust
+from signals.health.rules import OF_THE_CONSOLE, Distrust
 from signals.stats.assignment import Assignment, assignment
 
 
@@ -20,7 +20,7 @@ class ProblemRow:
     kind: str
     workflow: str
     rollout: str
-    path: str
+    path: str | None
     path_name: str
     segment: str | None
     source: str
@@ -78,7 +78,9 @@ class EpochRow:
 
 def distrusts(path_ids: Iterable[int]) -> list[Distrust]:
     """Return the open problems of these paths that nobody set aside, the oldest first."""
-    found = Problem.objects.filter(path__in=set(path_ids), ended_at=None, set_aside_at=None)
+    found = Problem.objects.filter(
+        path__in=set(path_ids), ended_at=None, set_aside_at=None
+    ).exclude(kind__in=OF_THE_CONSOLE)
     return [
         Distrust(*row)
         for row in found.order_by("pk").values_list("kind", "path_id", "segment_id", "sentence")
@@ -100,8 +102,8 @@ def problem_rows(
             kind=each.kind,
             workflow=each.workflow.slug,
             rollout=each.rollout,
-            path=each.path.slug,
-            path_name=each.path.name,
+            path=None if each.path is None else each.path.slug,
+            path_name="" if each.path is None else each.path.name,
             segment=None if each.segment is None else each.segment.slug,
             source=each.source,
             sentence=each.sentence,
@@ -110,7 +112,9 @@ def problem_rows(
             since=each.since,
             seen_at=each.seen_at,
             ended_at=each.ended_at,
-            blinds=each.ended_at is None and each.set_aside_at is None,
+            blinds=each.ended_at is None
+            and each.set_aside_at is None
+            and each.kind not in OF_THE_CONSOLE,
         )
         for each in found.select_related("workflow", "path", "segment").order_by("-pk")[:limit]
     ]

@@ -68,13 +68,18 @@ class Watched:
 
 @transaction.atomic
 def health_look(
-    *, watched: Collection[Watched], splits: Collection[Split], now: datetime
+    *,
+    watched: Collection[Watched],
+    splits: Collection[Split],
+    now: datetime,
+    found: Iterable[Finding] = (),
 ) -> int | None:
     """Take what was drained since the last look, and bring problems up to date.
 
     Args:
         watched: the paths whose problems matter now.
         splits: the planned shares as they are exposed now; another share is a new epoch.
+        found: what else is wrong as things stand, as the caller sees it.
 
     Returns:
         How many problems were opened; None where another look is under way.
@@ -87,6 +92,7 @@ def health_look(
     names = {path.path_id: path.name for path in watched}
     findings = _drained_take(names)
     findings += _states(watched, now=now)
+    findings += found
     return _problems_keep(findings, watched={path.path_id: path for path in watched}, now=now)
 
 
@@ -299,47 +305,72 @@ def feed_state(feed: Feed) -> FeedState:
     )
 
 
+def problem_open(finding: Finding, *, workflow_id: int, now: datetime) -> None:
+    """Open a problem of a whole rollout, or renew the one that is open already."""
+    Problem.objects.bulk_create(
+        [_problem(finding, workflow_id, finding.rollout, now)], ignore_conflicts=True
+    )
+    Problem.objects.filter(
+        kind=finding.kind, rollout=finding.rollout, path=None, ended_at=None
+    ).update(sentence=finding.sentence, seen_at=now)
+
+
 def _problems_keep(
     findings: Iterable[Finding], *, watched: Mapping[int, Watched], now: datetime
 ) -> int:
     """Open, renew and end problems; return how many were opened."""
-    seen: dict[tuple[str, int, int | None, str], Finding] = {}
+    rollouts = {path.rollout: path.workflow_id for path in watched.values()}
+    seen: dict[tuple[str, str, int | None, int | None, str], Finding] = {}
     for finding in findings:
-        key = (finding.kind, finding.path_id, finding.segment_id, finding.source)
+        path = None if finding.path_id is None else watched.get(finding.path_id)
+        rollout = finding.rollout if path is None else path.rollout
+        if rollout not in rollouts:
+            continue
+        key = (finding.kind, rollout, finding.path_id, finding.segment_id, finding.source)
         before = seen.get(key)
         count = finding.count + (before.count if before else 0)
         seen[key] = replace(finding, count=count)
     for problem in Problem.objects.select_for_update().filter(ended_at=None).order_by("pk"):
-        found = seen.pop((problem.kind, problem.path_id, problem.segment_id, problem.source), None)
-        path = watched.get(problem.path_id)
-        if found is not None and path is not None and path.rollout == problem.rollout:
+        found = seen.pop(
+            (
+                problem.kind,
+                problem.rollout,
+                problem.path_id,
+                problem.segment_id,
+                problem.source,
+            ),
+            None,
+        )
+        if found is not None:
             problem.sentence, problem.seen_at = found.sentence, now
             problem.count += found.count
             problem.example = found.example or problem.example
             problem.save(update_fields=["sentence", "seen_at", "count", "example"])
         elif (
-            path is None
-            or path.rollout != problem.rollout
+            problem.rollout not in rollouts
+            or (problem.path_id is not None and problem.path_id not in watched)
             or problem.kind not in HAPPENING
             or now - problem.seen_at >= QUIET
         ):
             problem.ended_at = now
             problem.save(update_fields=["ended_at"])
-    fresh = [finding for finding in seen.values() if finding.path_id in watched]
     Problem.objects.bulk_create(
-        Problem(
-            kind=finding.kind,
-            workflow_id=watched[finding.path_id].workflow_id,
-            rollout=watched[finding.path_id].rollout,
-            path_id=finding.path_id,
-            segment_id=finding.segment_id,
-            source=finding.source,
-            sentence=finding.sentence,
-            example=finding.example,
-            count=finding.count,
-            since=now,
-            seen_at=now,
-        )
-        for finding in fresh
+        _problem(finding, rollouts[key[1]], key[1], now) for key, finding in seen.items()
     )
-    return len(fresh)
+    return len(seen)
+
+
+def _problem(finding: Finding, workflow_id: int, rollout: str, now: datetime) -> Problem:
+    return Problem(
+        kind=finding.kind,
+        workflow_id=workflow_id,
+        rollout=rollout,
+        path_id=finding.path_id,
+        segment_id=finding.segment_id,
+        source=finding.source,
+        sentence=finding.sentence,
+        example=finding.example,
+        count=finding.count,
+        since=now,
+        seen_at=now,
+    )

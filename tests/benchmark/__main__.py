@@ -22,12 +22,13 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 REPORT: Final = ROOT / "docs" / "benchmarks.md"
-NAMES: Final = ("ingest", "storage", "serving", "containment")
+NAMES: Final = ("ingest", "storage", "serving", "containment", "decisions")
 TITLES: Final = {
     "ingest": "Ingest and roll-up",
     "storage": "Storage and chart data",
     "serving": "Decision serving",
     "containment": "Containment",
+    "decisions": "Decisions",
 }
 
 

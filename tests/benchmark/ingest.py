@@ -18,8 +18,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from approvals.authority.matrix import Scope
-from rollout_console.containment.work import KEEPER
-from rollout_console.core.heartbeats import heartbeat_age_s
+from rollout_console.core.heartbeats import KEEPER, heartbeat_age_s
 from rollout_console.core.models import Heartbeat
 from rollout_console.rollouts.states import RolloutState
 from rollout_console.services.ports import HOST

@@ -7,8 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from rollout_console.containment.work import WORKER
-from rollout_console.core.heartbeats import heartbeat_record
+from rollout_console.core.heartbeats import WORKER, heartbeat_record
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
 from tests.browser.test_pages_look import (

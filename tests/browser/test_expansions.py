@@ -9,8 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from approvals.authority.matrix import Role
 from rollout_console.catalog.models import ActionRoute
-from rollout_console.containment.work import WORKER
-from rollout_console.core.heartbeats import heartbeat_record
+from rollout_console.core.heartbeats import WORKER, heartbeat_record
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
 from tests.browser.test_pages_look import (

@@ -21,8 +21,7 @@ from rollout_console.containment.lifecycle import (
     rollout_complete,
     rollout_go_live,
 )
-from rollout_console.containment.work import WORKER
-from rollout_console.core.heartbeats import heartbeat_record
+from rollout_console.core.heartbeats import WORKER, heartbeat_record
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
@@ -176,6 +175,9 @@ def pages_of(scene: Rollout) -> dict[str, str]:
         "lesson": "/plans/ticket-routing/edit/rollout/",
         "alert": f"/alerts/{alert.pk}/",
         "alerts": "/alerts/",
+        "incident": f"/incidents/{alert.incident_id}/",
+        "incidents": "/incidents/",
+        "trips": "/trips/",
         "rollouts": "/rollouts/",
         "audit": "/audit/",
         "workflows": "/workflows/",

@@ -10,8 +10,7 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from rollout_console.catalog.models import Release, WorkflowPath
-from rollout_console.containment.work import WORKER
-from rollout_console.core.heartbeats import heartbeat_record
+from rollout_console.core.heartbeats import WORKER, heartbeat_record
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.releases import release_register
 from rollout_console.rollouts.states import RolloutState

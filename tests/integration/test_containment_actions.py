@@ -225,7 +225,11 @@ def test_escalating_tells_the_next_on_the_ladder_and_changes_nothing(live: Rollo
     before = (live.version, snapshot_current())
     press(live, "escalate", who="viewer")
     entry = AuditEntry.objects.get(action="rollout.escalated")
-    assert (entry.data["notify"], entry.data["people"]) == ("deputy", ["deputy"])
+    assert [entry.data[key] for key in ("told", "people", "notify")] == [
+        "deputy",
+        ["deputy"],
+        ["deputy"],
+    ]
     assert fresh(live).version == before[0]
     assert Mark.objects.filter(text="escalated to deputy (deputy) by viewer").exists()
 
@@ -385,7 +389,7 @@ def test_concurrent_presses_end_as_some_order_explains() -> None:
 def test_somebody_is_told_of_what_has_just_ended_too() -> None:
     rollout = rollout_at(RolloutState.ROLLED_BACK)
     press(rollout, "escalate", who="viewer")
-    assert AuditEntry.objects.get(action="rollout.escalated").data["notify"] == "deputy"
+    assert AuditEntry.objects.get(action="rollout.escalated").data["told"] == "deputy"
 
 
 def test_what_happens_while_paused_does_not_shorten_the_pause(live: Rollout) -> None:

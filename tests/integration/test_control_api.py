@@ -14,7 +14,8 @@ from approvals.authority.matrix import Role, Scope
 from approvals.expansions.models import ExpansionRequest
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import Person
-from rollout_console.containment.work import WORKER, work_once
+from rollout_console.containment.work import work_once
+from rollout_console.core.heartbeats import WORKER
 from rollout_console.exposure.models import ExposureVersion
 from rollout_console.rollouts.models import Rollout
 from signals.alerts.models import Alert
@@ -283,7 +284,7 @@ def test_control_over_the_api_alone(console: Console, story: Story) -> None:
 
     # It hurts; nobody decides; when its time has come the clock narrows to the first stage.
     story.reports(good=False, segments=("internal-ops", "eu-customers"))
-    story.audited("alert.opened")
+    story.audited("alert.opened", "incident.opened")
     (alert,) = story.send("robot", "GET", "/alerts").json["results"]
     assert (alert["guard"], alert["state"], alert["owner"]) == ("quality-low", "open", "owner")
     assert alert["due_action"] == {
@@ -396,7 +397,7 @@ def test_nothing_is_approvable_on_changed_evidence_or_by_who_asked(story: Story)
 
     # A trigger trips while it waits: the watch closes it, and says so once.
     story.reports(good=False)
-    story.audited("alert.opened", "expansion.voided")
+    story.audited("alert.opened", "incident.opened", "expansion.voided")
     for who, step, body in (("approver", "decision", word_on(own)), ("owner", "start", {})):
         closed = story.refused(who, f"{address}/{step}", body, status=409, code="expansion-closed")
         assert "Since it was asked for, a trigger tripped." in closed["detail"]

@@ -30,9 +30,10 @@ from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import ActionRoute, Release
 from rollout_console.containment.expand import NotWider, rollout_widen
 from rollout_console.containment.services import VersionMoved
-from rollout_console.containment.work import KEEPER, work_once
+from rollout_console.containment.work import work_once
 from rollout_console.core.canonical import digest
 from rollout_console.core.errors import InvalidInput, NotFound
+from rollout_console.core.heartbeats import KEEPER
 from rollout_console.core.models import OutboxEvent
 from rollout_console.exposure.models import ExposureVersion
 from rollout_console.rollouts.errors import ApproverIsRequester

@@ -13,6 +13,7 @@ from django.utils import timezone
 from approvals.authority.matrix import Scope
 from rollout_console.catalog.models import Release
 from rollout_console.containment import work
+from rollout_console.core.heartbeats import WORKER
 from rollout_console.rollouts.states import RolloutState
 from signals.buckets.services import buckets_fold
 from signals.ingest.drain import batches_drain
@@ -127,5 +128,5 @@ def test_guards_look_between_the_turns_of_a_long_queue(monkeypatch: pytest.Monke
     for _ in range(4):
         store([run_item()])
 
-    assert work.work_once(name=work.WORKER, periodic=False) == 4
+    assert work.work_once(name=WORKER, periodic=False) == 4
     assert left == [3, 2, 1, 0]

@@ -136,6 +136,12 @@ TABLE: Final[dict[str, tuple[str, dict[str, Any], list[tuple[tuple[Verb, ...], A
         {"alert_id": 1},
         [((Verb.ALERT_HOLD,), {"until": "2100-01-01T00:00:00Z", "reason": "looking"})],
     ),
+    "incident_ack": ("post", {"incident_id": 1}, [((Verb.ALERT_ACKNOWLEDGE,), {})]),
+    "incident_reopen": (
+        "post",
+        {"incident_id": 2},
+        [((Verb.ALERT_RESOLVE,), {"reason": "It goes on."})],
+    ),
     "alert_resolve": (
         "post",
         {"alert_id": 1},

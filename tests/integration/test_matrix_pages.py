@@ -105,6 +105,8 @@ FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, st
     ],
     "alert_ack": [({"alert_id": 1}, (Verb.ALERT_ACKNOWLEDGE,), {})],
     "alert_hold": [({"alert_id": 1}, (Verb.ALERT_HOLD,), {"seconds": "30", "reason": "looking"})],
+    "incident_ack": [({"incident_id": 1}, (Verb.ALERT_ACKNOWLEDGE,), {})],
+    "incident_reopen": [({"incident_id": 2}, (Verb.ALERT_RESOLVE,), {"reason": "It goes on."})],
     "alert_resolve": [({"alert_id": 1}, (Verb.ALERT_RESOLVE,), {"was_right": "no"})],
 }
 # What anybody may do with a session of their own.
@@ -114,6 +116,7 @@ ARGUMENTS: Final = {
     "slug": LIVE,
     "action": "pause",
     "alert_id": 1,
+    "incident_id": 1,
     "number": 1,
     "request_id": 1,
     "workflow": "support-reply",

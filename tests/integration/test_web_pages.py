@@ -444,7 +444,7 @@ def test_a_plan_is_shown_as_it_was_applied(client: Client, live: Rollout) -> Non
 
 
 @pytest.mark.parametrize(
-    ("url", "most"), [("/", 15), ("/rollouts/{slug}/", 28), ("/alerts/", 9), ("/rollouts/", 6)]
+    ("url", "most"), [("/", 15), ("/rollouts/{slug}/", 29), ("/alerts/", 9), ("/rollouts/", 6)]
 )
 def test_pages_ask_few_questions(
     client: Client,

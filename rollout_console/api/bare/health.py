@@ -16,8 +16,7 @@ from approvals.authority.matrix import Scope
 from rollout_console.api.bare import counters
 from rollout_console.api.bare.auth import authenticate
 from rollout_console.api.bare.http import Request, Response, json_response
-from rollout_console.containment.work import KEEPER, WORKER
-from rollout_console.core.heartbeats import heartbeat_age_s
+from rollout_console.core.heartbeats import KEEPER, WORKER, heartbeat_age_s
 from rollout_console.exposure.store import store
 from signals.ingest.selectors import labels_waiting, queue_state, storage_state
 

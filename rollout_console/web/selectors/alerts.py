@@ -120,7 +120,7 @@ def alert_view(*, alert_id: int, principal: Principal, now: datetime) -> AlertVi
         row=alert_row(alert, now=now),
         alert=alert,
         rollout=rollout,
-        title=f"{_title(alert)}: {alert.path.name}",
+        title=_title(alert) if alert.path is None else f"{_title(alert)}: {alert.path.name}",
         value=value_text(signal, alert.value),
         range=range_text(signal, alert.low, alert.high),
         limit="" if guard is None else limit_text(signal, limit_of(guard)),
@@ -129,7 +129,7 @@ def alert_view(*, alert_id: int, principal: Principal, now: datetime) -> AlertVi
         verdict_word=verdict.verdict if verdict else "",
         verdict_sentence=verdict.sentence if verdict else "",
         suggested=LOOKS[action].name if action in LOOKS else "",
-        buttons=_buttons(rollout, action, principal),
+        buttons=contain_buttons(rollout, action, principal),
         suggestion=_KIND_WORDS.get(str(response.get("kind", "alert")), "")
         if guard is not None
         else _PROBLEM_WORDS,
@@ -146,7 +146,7 @@ def _title(alert: Alert) -> str:
     return signal_of_guard(alert.about_guard).title
 
 
-def _buttons(rollout: Rollout, suggested: str, principal: Principal) -> list[Button]:
+def contain_buttons(rollout: Rollout, suggested: str, principal: Principal) -> list[Button]:
     """Return what the reader may do about it here, the suggested action first."""
     if RolloutState(rollout.state) not in EXPOSING:
         return []

@@ -11,26 +11,24 @@ from approvals.authority.principals import Principal, Staff
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import Segment
 from rollout_console.containment import policy
-from rollout_console.containment.policy import REASONS
 from rollout_console.core.errors import NotFound
 from rollout_console.rollouts.ladder import tasks_in_all
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import EXPOSING, RolloutState
 from rollout_console.web.actions import Button
+from rollout_console.web.selectors.happenings import Happening, happening, happenings_known
 from rollout_console.web.selectors.health import ShownProblem, problems_shown
 from rollout_console.web.selectors.readiness import Step, rollout_step
 from rollout_console.web.selectors.rollouts import RolloutRow, Whole, rows_of
 from rollout_console.web.selectors.shell import readable_ids
 from rollout_console.web.words import (
-    PROBLEMS,
     VERDICTS,
     Shown,
-    action_shown,
     duration_text,
     names_text,
     share_text,
 )
-from signals.alerts.models import Alert
+from signals.alerts.incident_reads import IncidentRow, incident_open
 from signals.guards.selectors import VerdictRow, verdicts_of
 
 TIMELINE_MAX: Final = 40
@@ -68,17 +66,6 @@ class GuardRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """One line of the timeline."""
-
-    at: datetime
-    shown: Shown
-    who: str
-    detail: str
-    alert: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Cockpit:
     row: RolloutRow
     rollout: Rollout
@@ -88,6 +75,7 @@ class Cockpit:
     criteria: list[GuardRow]
     triggers: list[GuardRow]
     problems: list[ShownProblem]
+    incident: IncidentRow | None
     source: dict[str, Any]
     timeline: list[Happening]
     bar: list[Button]
@@ -131,6 +119,7 @@ def cockpit(whole: Whole, *, staff: Staff, principal: Principal, now: datetime) 
         criteria=criteria,
         triggers=[_guard(verdict) for verdict in verdicts if verdict.kind == "trigger"],
         problems=problems_shown(workflow_id=rollout.workflow_id, rollout=rollout.slug),
+        incident=incident_open(whole.alerts, now=now),
         source=rollout.candidate.source or {},
         timeline=timeline(whole),
         bar=bar,
@@ -258,38 +247,15 @@ def _rungs(whole: Whole, criteria: list[GuardRow], now: datetime) -> list[Rung]:
 
 
 def timeline(whole: Whole) -> list[Happening]:
-    """Return what happened to a rollout and its alerts, of which `whole` has all, newest first."""
-    alerts = {str(alert.pk): (_about(alert), alert.sentence) for alert in whole.alerts}
+    """Return what happened to a rollout, its alerts and incidents, newest first.
+
+    `whole` has all of its alerts.
+    """
+    known = happenings_known(whole.alerts)
+    incidents = {str(each.incident_id) for each in whole.alerts if each.incident_id is not None}
     entries = AuditEntry.objects.filter(
         Q(subject_type="rollout", subject=whole.rollout.slug)
-        | Q(subject_type="alert", subject__in=list(alerts))
+        | Q(subject_type="alert", subject__in=list(known))
+        | Q(subject_type="incident", subject__in=list(incidents))
     ).order_by("-pk")[:TIMELINE_MAX]
-    return [_happening(entry, alerts) for entry in entries]
-
-
-def _about(alert: Alert) -> str:
-    return alert.name if alert.problem is None else PROBLEMS[alert.problem.kind]
-
-
-def _happening(entry: AuditEntry, alerts: dict[str, tuple[str, str]]) -> Happening:
-    details = []
-    if entry.subject_type == "alert":
-        guard, sentence = alerts[entry.subject]
-        details.append(f"{guard}: {sentence}" if entry.action == "alert.opened" else guard)
-    code = entry.reason.get("code")
-    if code:
-        details.append(REASONS.get(code, code))
-    for words in (entry.reason.get("note"), entry.data.get("findings"), entry.data.get("note")):
-        if words:
-            details.append(f"“{words}”")
-    if entry.action == "rollout.confirmed":
-        details.append(str(entry.data["step"]).replace("_", " "))
-    if number := entry.data.get("exposure_version"):
-        details.append(f"exposure version {number}")
-    return Happening(
-        at=entry.at,
-        shown=action_shown(entry.action),
-        who=entry.actor,
-        detail=" · ".join(details),
-        alert=int(entry.subject) if entry.subject_type == "alert" else None,
-    )
+    return [happening(entry, known) for entry in entries]

@@ -63,6 +63,8 @@ class AlertRow:
     due_at: datetime | None
     due_text: str
     suggested: str
+    recurrences: int
+    quiet: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +364,7 @@ def alerts_read(slugs: Iterable[str], *, every_alert: bool = False) -> dict[str,
     alerts = Alert.objects.filter(rollout__in=list(slugs))
     if not every_alert:
         alerts = alerts.filter(guard__isnull=False).exclude(state=AlertState.RESOLVED)
-    about = ("guard__path", "guard__definition", "problem__path", "owner")
+    about = ("workflow", "guard__path", "guard__definition", "problem__path", "owner")
     for alert in alerts.select_related(*about).order_by("-pk"):
         found[alert.rollout].append(alert)
     return found
@@ -386,7 +388,7 @@ def alert_row(alert: Alert, *, now: datetime) -> AlertRow:
         shown=ALERTS[state],
         guard=alert.name,
         signal="" if alert.guard is None else alert.guard.signal,
-        path=alert.path.name,
+        path="" if alert.path is None else alert.path.name,
         severity=alert.severity,
         sentence=alert.sentence,
         owner=alert.owner.shown_name,
@@ -396,6 +398,8 @@ def alert_row(alert: Alert, *, now: datetime) -> AlertRow:
         due_at=due_at,
         due_text=due_text(alert.due_action or {}),
         suggested=str(alert.response.get("action", "")),
+        recurrences=alert.recurrences,
+        quiet=alert.quiet,
     )
 
 

@@ -8,7 +8,7 @@ from approvals.authority.matrix import Role, Verb
 from approvals.authority.principals import Principal
 from approvals.expansions.selectors import OpenReview, outstanding
 from rollout_console.catalog.models import Person, Workflow
-from rollout_console.containment.work import KEEPER, WORKER
+from rollout_console.core.heartbeats import KEEPER, WORKER
 from rollout_console.core.models import Heartbeat
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import EXPOSING
