@@ -66,7 +66,9 @@ def decide(
     if not rule.signal.collected:
         return Decision(open_word, f"{head}: what this needs is not collected yet.")
     if rule.compare == "history" and evidence.proof is None:
-        return Decision(open_word, f"{head}: comparing with the path's past is not possible yet.")
+        return Decision(
+            open_word, f"{head}: there is no past of the stable release to compare with."
+        )
     if queue_age_s is not None and queue_age_s > queue_limit_s:
         return with_numbers(
             Word.BLIND,

@@ -1,14 +1,15 @@
 """By which method a guard's evidence is made, and what a block means to it. Pure: no Django."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from signals.buckets.blocks import Arrivals
 from signals.buckets.measures import NOTHING, Measures, Part, bucket_bounds, total
 from signals.catalogue import FACTS, STATES, Signal
 from signals.stats.estimate import part_of, reported
 
-Word = Literal["exact", "limit", "shape", "exceedances", "bets", "normal", "categories"]
+Word = Literal["exact", "limit", "past", "shape", "exceedances", "bets", "normal", "categories"]
 _SHARES: Final = frozenset({"share", "missing_share", "slow_share", "above_share"})
 _MEANS: Final = frozenset({"mean", "per_task"})
 
@@ -20,6 +21,7 @@ class Spec:
     Attributes:
         holds: whether evidence of being fine is wanted too, as a criterion does.
         slow_ms: the path's slow limit, None where it has none.
+        has_past: whether the path's past says what is usual.
     """
 
     signal: Signal
@@ -28,6 +30,11 @@ class Spec:
     margin: float
     holds: bool
     slow_ms: float | None = None
+    has_past: bool = False
+
+    def limited(self, limit: float) -> "Spec":
+        """Return it with a limit that its past gives it."""
+        return replace(self, limit=limit)
 
     @property
     def method(self) -> Word | None:
@@ -39,7 +46,18 @@ class Spec:
             return self._against_stable()
         if self.compare == "limit" and source not in FACTS and self.limit is not None:
             return self._against_limit()
-        return None
+        return "past" if self.reads_past and self.has_past else None
+
+    @property
+    def reads_past(self) -> bool:
+        """Whether what the path did before is worth reading."""
+        if self.signal.feed is not None or not self._counts:
+            return False
+        if self.compare == "history":
+            return self.signal.source in _SHARES or bool(histogram_of(self.signal))
+        return self.compare == "stable" and (
+            self.signal.source in _SHARES or bool(histogram_of(self.signal))
+        )
 
     @property
     def two_arms(self) -> bool:
@@ -83,21 +101,29 @@ def histogram_of(signal: Signal) -> str:
     return "cost" if signal.source == "mean" and signal.n_of == "cost_n" else ""
 
 
-def bad_counts(
-    spec: Spec, measures: Measures, latency: Mapping[int | None, int], *, lenient: bool
-) -> tuple[int, int]:
+def tail_of(signal: Signal) -> float:
+    """Return the quantile by which a signal's values are held: a mean by its tail."""
+    return signal.q or 0.9
+
+
+def bad_counts(spec: Spec, arrivals: Arrivals, *, lenient: bool) -> tuple[int, int]:
     """Return how many tasks count and how many of them are bad, in the worse direction.
 
     Args:
         lenient: what lies in the histogram's bucket of a threshold is no harm; else it is.
     """
-    signal, n = spec.signal, reported(spec.signal, measures)
+    signal, measures, latency = spec.signal, arrivals.measures, arrivals.latency
+    n = reported(signal, measures)
     match signal.source:
         case "slow_share":
             assert spec.slow_ms is not None
             bad = above(latency, spec.slow_ms, lenient=lenient)
-        case "quantile":
+        case "mean" if histogram_of(signal):
             assert spec.limit is not None
+            bad = above(arrivals.cost, spec.limit, lenient=lenient)
+        case "quantile":
+            if spec.limit is None:
+                return n, 0
             if signal.feed is not None:
                 return _part_beyond(part_of(signal, measures), spec, n, lenient=lenient)
             bad = above(latency, spec.limit, lenient=lenient)

@@ -65,6 +65,8 @@ class Guard(models.Model):
     armed = models.BooleanField(default=False)
     retired_at = models.DateTimeField(null=True)
     evidence_from = models.DateTimeField(null=True)
+    # What the path did before, read once when evidence of it began: `signals.guards.reference`.
+    reference = models.JSONField(null=True)
     created_at = models.DateTimeField()
 
     class Meta:

@@ -6,11 +6,12 @@ depend on the others in it, and can be taken out as bytes and put back.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, log2
+from math import ceil, log, log2
 from typing import Any, Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from signals.buckets.blocks import Arrivals
 from signals.buckets.measures import bucket_bounds
@@ -24,10 +25,27 @@ from signals.engine.gaps import (
     over_factors,
     under_factors,
 )
+from signals.engine.levels import LevelFilter
 from signals.engine.mixture import Rows
-from signals.engine.rates import ExactRates, LimitRates
+from signals.engine.past import Past
+from signals.engine.rates import (
+    EXACT_WEIGHT,
+    FIRST_SPREAD,
+    MOST_FOLLOWED,
+    ExactRates,
+    LimitRates,
+)
 from signals.engine.shapes import BINS_A_DOUBLING, TwoArmShapes
-from signals.guards.methods import Spec, Word, above, bad_counts, histogram_of, moments, summed
+from signals.guards.methods import (
+    Spec,
+    Word,
+    above,
+    bad_counts,
+    histogram_of,
+    moments,
+    summed,
+    tail_of,
+)
 
 # What the bytes of a state mean. Another number makes every state anew from the ledger.
 ENGINE: Final = 1
@@ -40,8 +58,9 @@ _BINS: Final = {"latency": (0, 104), "cost": (-92, 136)}
 _COARSER: Final = 3
 # Of so many of the stable release's tasks a quantile is taken.
 _LEAST_PAST: Final = 30
-# A mean is held by its tail: most of what a task may cost lies below this quantile.
-_TAIL: Final = 0.9
+_DAY_S: Final = 86_400.0
+# So many day-to-day deviations above the usual level a rate is still what the past allows.
+_DAYS_WIDE: Final = 2.0
 
 
 class Memory(msgspec.Struct):
@@ -58,14 +77,17 @@ class Memory(msgspec.Struct):
     total: list[float] = msgspec.field(default_factory=lambda: [0.0, 0.0])
     seen: dict[int, int] = {}
     told: str = ""
+    day: int = 0
 
 
 @dataclass(slots=True)
 class Member:
-    """A guard in a panel."""
+    """A guard in a panel, with what its path did before: the level, and a histogram."""
 
     spec: Spec
     expected_s: float
+    past: Past | None = None
+    bins: Sequence[tuple[int, int]] = ()
     memory: Memory = field(default_factory=Memory)
 
 
@@ -89,20 +111,30 @@ class Panel:
         self.expected_s = np.array([each.expected_s for each in members])
         self.holds = any(each.spec.holds for each in members)
         self.engines: dict[str, Any] = {}
+        self.end_s = 0.0
 
-    def step(self, taken: Mapping[int, Taken], *, elapsed_s: Mapping[int, float]) -> None:
+    def step(
+        self, taken: Mapping[int, Taken], *, elapsed_s: Mapping[int, float], end_s: float
+    ) -> None:
         """Take in one block.
 
         Args:
             taken: what it brought, by place of the member.
             elapsed_s: seconds from the start of evidence to the end of the block, likewise.
+            end_s: when the block ended, seconds since the epoch.
         """
         places = sorted(taken)
+        self.end_s = end_s
         self._step(
             np.array(places),
             [(self.members[place], taken[place]) for place in places],
             np.array([elapsed_s[place] for place in places]),
         )
+
+    def _usual(self, told: Sequence[tuple[Member, Taken]]) -> Floats:
+        """Return the usual level at this time of day, log odds, 0 where no past tells it."""
+        minute = self.end_s % _DAY_S / 60.0
+        return np.array([0.0 if m.past is None else m.past.at(minute) for m, _ in told])
 
     def _step(self, rows: Rows, told: Sequence[tuple[Member, Taken]], at: Floats) -> None:
         raise NotImplementedError
@@ -128,9 +160,13 @@ class Panel:
             for values, raw in zip(arrays, told, strict=True):
                 values[place] = np.frombuffer(raw, dtype=values.dtype).reshape(values.shape[1:])
 
-    def _arrays(self) -> list[np.ndarray]:
-        found = []
+    def _arrays(self) -> list[NDArray[Any]]:
+        found: list[NDArray[Any]] = []
         for engine in self.engines.values():
+            if isinstance(engine, LevelFilter):
+                found += [np.moveaxis(engine.calm, 1, 0), np.moveaxis(engine.worse, 1, 0)]
+                found += [engine.spent, engine.minute]
+                continue
             found += [engine.mixture.log_m, engine.mixture.spent]
             found += [getattr(engine, name) for name in _ARRAYS if hasattr(engine, name)]
         return found
@@ -152,6 +188,19 @@ class ExactPanel(Panel):
         if self.holds:
             self.engines["fine"] = ExactRates(self.expected_s, strata=STRATA, sign=-1.0)
         self.effects = {name: each.log_odds.copy() for name, each in self.engines.items()}
+        # Where the past says what is usual, the level that both arms share is followed as well,
+        # in the part of the traffic that was seen first: there nothing but it can differ.
+        self.followed = np.array(
+            [
+                each.past is not None
+                and each.past.bad_a_minute <= MOST_FOLLOWED
+                and each.spec.margin == 0
+                for each in members
+            ]
+        )
+        if self.followed.any():
+            spread = np.full(len(self.members), FIRST_SPREAD)
+            self.engines["level"] = LevelFilter(self.expected_s, spread=spread)
 
     def _step(self, rows: Rows, told: Sequence[tuple[Member, Taken]], at: Floats) -> None:
         self._allow(rows, [member.memory for member, _ in told])
@@ -163,8 +212,26 @@ class ExactPanel(Panel):
                     counts[row, stratum, 2 * arm : 2 * arm + 2] += (n, bad)
                     member.memory.n[arm] += n
                     member.memory.bad[arm] += bad
-        for engine in self.engines.values():
-            engine.step(rows, counts, elapsed_s=at)
+        for name in ("worse", "fine"):
+            if name in self.engines:
+                self.engines[name].step(rows, counts, elapsed_s=at)
+        first = counts[:, 0]
+        these = self.followed[rows] & (first[:, 0] + first[:, 2] > 0)
+        if these.any():
+            self.engines["level"].step(
+                rows[these],
+                first[these].astype(float),
+                self._usual(told)[these],
+                elapsed_s=at[these],
+            )
+
+    def log_worse(self) -> Floats:
+        exact = super().log_worse()
+        if "level" not in self.engines:
+            return exact
+        level = self.engines["level"].log_evidence()
+        both = np.logaddexp(exact + log(EXACT_WEIGHT), level + log(1 - EXACT_WEIGHT))
+        return np.where(self.followed, both, exact)
 
     def _allow(self, rows: Rows, memories: Sequence[Memory]) -> None:
         """Let the odds that the margin allows follow what closed blocks say of stable's rate."""
@@ -176,9 +243,9 @@ class ExactPanel(Panel):
         rate = np.clip((known[:, 1] + 0.5) / (known[:, 0] + 1.0), 1e-6, 1 - 1e-6)
         allowed = np.clip(rate + margin, 1e-6, 1 - 1e-6)
         log_null = np.where(margin > 0, _log_odds(allowed) - _log_odds(rate), 0.0)
-        for name, engine in self.engines.items():
-            engine.log_null[rows] = log_null
-            engine.log_odds[rows] = log_null[:, None] + self.effects[name][rows]
+        for name, effects in self.effects.items():
+            self.engines[name].log_null[rows] = log_null
+            self.engines[name].log_odds[rows] = log_null[:, None] + effects[rows]
 
 
 class LimitPanel(Panel):
@@ -200,6 +267,46 @@ class LimitPanel(Panel):
                 for (member, _), (n, bad) in zip(told, counts.tolist(), strict=True):
                     member.memory.n[0] += n
                     member.memory.bad[0] += bad
+
+
+class PastPanel(Panel):
+    """Against the path's own past, where no stable release runs beside the candidate.
+
+    A day has a level of its own, which the candidate's tasks share, so that it does not average
+    out: it is followed, within what days differ by. What is held is held against the highest
+    level that is still plausible.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        super().__init__(members)
+        spread = np.array([1.0 if m.past is None else m.past.spread for m in members])
+        self.engines["worse"] = LevelFilter(self.expected_s, spread=spread, steady=True)
+        if self.holds:
+            plausible = np.full(len(members), 0.5)
+            self.engines["fine"] = LimitRates(self.expected_s, limit=plausible, sign=-1.0)
+
+    def _step(self, rows: Rows, told: Sequence[tuple[Member, Taken]], at: Floats) -> None:
+        today = int(self.end_s // _DAY_S)
+        other = [row for row, (m, _) in zip(rows, told, strict=True) if m.memory.day != today]
+        if other:
+            self.engines["worse"].new_day(np.array(other))
+        counts = np.zeros((len(rows), 4))
+        for row, (member, taken) in enumerate(told):
+            n, bad = _bad(member.spec, taken.candidate, lenient=True)
+            counts[row, :2] = n, bad
+            member.memory.day = today
+            member.memory.n[0] += n
+            member.memory.bad[0] += bad
+        some = counts[:, 0] > 0
+        if not some.any():
+            return
+        usual = self._usual(told)[some]
+        self.engines["worse"].step(rows[some], counts[some], usual, elapsed_s=at[some])
+        if self.holds:
+            fine = self.engines["fine"]
+            wide = np.array([m.past.spread if m.past else 0.0 for m, _ in told])[some]
+            fine.limit[rows[some]] = 1 / (1 + np.exp(-usual - _DAYS_WIDE * wide))
+            fine.step(rows[some], counts[some, :2].astype(np.int64), elapsed_s=at[some])
 
 
 class BetsPanel(Panel):
@@ -280,9 +387,13 @@ class ShapePanel(Panel):
         super().__init__(members)
         self.histogram = histogram_of(members[0].spec.signal)
         _, bins = _BINS[self.histogram]
-        self.engines["worse"] = _Shapes(self.expected_s, past=np.zeros((len(members), bins)))
+        past = np.zeros((len(members), bins))
+        for row, member in enumerate(members):
+            for index, count in member.bins:
+                past[row, _bin(self.histogram, None if index == _ZERO else index)] += count
+        self.engines["worse"] = _Shapes(self.expected_s, past=past)
         if self.holds:
-            allowed = np.array([1.0 - _q(each.spec) for each in members])
+            allowed = np.array([1.0 - tail_of(each.spec.signal) for each in members])
             self.engines["fine"] = LimitRates(self.expected_s, limit=allowed, sign=-1.0)
 
     def load(self, bodies: Mapping[int, bytes]) -> None:
@@ -290,7 +401,7 @@ class ShapePanel(Panel):
         self.engines["worse"].predict_again()
 
     def _step(self, rows: Rows, told: Sequence[tuple[Member, Taken]], at: Floats) -> None:
-        least, bins = _BINS[self.histogram]
+        _, bins = _BINS[self.histogram]
         drawn = np.zeros((len(rows), 2, bins), dtype=np.int64)
         beyond = np.zeros((len(rows), 2), dtype=np.int64)
         for row, (member, taken) in enumerate(told):
@@ -300,10 +411,8 @@ class ShapePanel(Panel):
             shift = _allowed_shift(member.spec, usual)
             for arm, histogram in enumerate(found):
                 for index, count in histogram.items():
-                    # Values of 0 stand below all others.
-                    place = 0 if index is None else (index >> _COARSER) - least
-                    place -= shift if arm == 0 else 0
-                    drawn[row, arm, min(max(place, 0), bins - 1)] += count
+                    place = _bin(self.histogram, index) - (shift if arm == 0 else 0)
+                    drawn[row, arm, max(place, 0)] += count
                 memory.n[arm] += sum(histogram.values())
             if usual is not None:
                 beyond[row] = (
@@ -381,6 +490,7 @@ PANELS: Final[Mapping[Word, Callable[[Sequence[Member]], Panel]]] = {
     "exact": ExactPanel,
     "limit": LimitPanel,
     "exceedances": LimitPanel,
+    "past": PastPanel,
     "bets": BetsPanel,
     "normal": GapPanel,
     "shape": ShapePanel,
@@ -403,7 +513,7 @@ def _agreed_rate(spec: Spec) -> float:
 def _bad(spec: Spec, arrivals: Iterable[Arrivals], *, lenient: bool) -> tuple[int, int]:
     n = bad = 0
     for each in arrivals:
-        more, worse = bad_counts(spec, each.measures, each.latency, lenient=lenient)
+        more, worse = bad_counts(spec, each, lenient=lenient)
         n, bad = n + more, bad + worse
     return n, bad
 
@@ -448,8 +558,10 @@ def _drawn(arrivals: Iterable[Arrivals], name: str) -> dict[int | None, int]:
     return counts
 
 
-def _q(spec: Spec) -> float:
-    return spec.signal.q or _TAIL
+def _bin(histogram: str, index: int | None) -> int:
+    """Return the bin of scale 2 that a bucket lies in; values of 0 stand below all others."""
+    least, bins = _BINS[histogram]
+    return 0 if index is None else min(max((index >> _COARSER) - least, 0), bins - 1)
 
 
 def _stable_quantile(spec: Spec, memory: Memory) -> float | None:
@@ -459,7 +571,7 @@ def _stable_quantile(spec: Spec, memory: Memory) -> float | None:
     n = sum(memory.seen.values())
     if n < _LEAST_PAST:
         return None
-    left = _q(spec) * n
+    left = tail_of(spec.signal) * n
     for index in sorted(memory.seen):
         left -= memory.seen[index]
         if left <= 0:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import numpy as np
+
 from signals.buckets.blocks import (
     Arrivals,
     block_end,
@@ -17,6 +19,7 @@ from signals.buckets.blocks import (
     repaired_at,
 )
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
+from signals.engine.past import Past
 from signals.guards.evidence import (
     in_scope,
     is_cap,
@@ -25,9 +28,10 @@ from signals.guards.evidence import (
     started_at,
 )
 from signals.guards.methods import Spec, fields_of, histogram_of
-from signals.guards.models import Guard, GuardKind, GuardState
+from signals.guards.models import Compare, Guard, GuardKind, GuardState
 from signals.guards.panels import ENGINE, PANELS, Member, Memory, Panel, Taken
 from signals.guards.proof import Proof, Totals
+from signals.guards.reference import references_make
 
 # How long a rollout is expected to be watched; evidence stays right when it lasts longer.
 EXPECTED_S: Final = 3 * 86_400.0
@@ -38,15 +42,24 @@ def spec_of(guard: Guard) -> Spec | None:
     if is_cap(guard):
         return None
     slow_ms = guard.path.limits.get("slow_path_ms")
+    known = _reference(guard)
+    limit = limit_of(guard) if guard.compare == Compare.LIMIT else known.get("threshold")
     spec = Spec(
         signal=signal_of_guard(guard),
         compare=guard.compare,
-        limit=limit_of(guard),
+        limit=limit,
         margin=guard.margin or 0.0,
         holds=guard.kind == GuardKind.CRITERION,
         slow_ms=None if slow_ms is None else float(slow_ms),
+        has_past=known.get("past") is not None,
     )
-    return spec if spec.method is not None else None
+    return spec if spec.method is not None or spec.reads_past else None
+
+
+def _reference(guard: Guard) -> dict[str, Any]:
+    """Return what was read of the time before evidence began, {} where nothing was yet."""
+    held: dict[str, Any] = guard.reference or {}
+    return held if held.get("from") == started_at(guard).isoformat() else {}
 
 
 @dataclass(slots=True)
@@ -67,6 +80,17 @@ def states_advance(guards: Sequence[Guard], *, last: int) -> dict[int, Proof]:
     evidence are left out.
     """
     specs = {guard.pk: spec for guard in guards if (spec := spec_of(guard)) is not None}
+    unread = [
+        (guard, specs[guard.pk])
+        for guard in guards
+        if guard.pk in specs and specs[guard.pk].reads_past and not _reference(guard)
+    ]
+    if unread:
+        references_make(unread)
+        for guard, _ in unread:
+            if (spec := spec_of(guard)) is not None:
+                specs[guard.pk] = spec
+    specs = {pk: spec for pk, spec in specs.items() if spec.method is not None}
     stored = {row.guard_id: row for row in GuardState.objects.filter(guard__in=specs).defer("body")}
     repaired = repaired_at() if specs else 0
     proofs: dict[int, Proof] = {}
@@ -139,7 +163,9 @@ def _take(
                 kept.blocks = (kept.blocks[0] or number, number)
         for panel, _ in panels:
             if id(panel) in taken:
-                panel.step(taken[id(panel)], elapsed_s=elapsed_s[id(panel)])
+                panel.step(
+                    taken[id(panel)], elapsed_s=elapsed_s[id(panel)], end_s=block_end(number)
+                )
     proofs, rows = {}, []
     for panel, members in panels:
         worse, fine = panel.log_worse(), panel.log_fine()
@@ -171,13 +197,25 @@ def _panels(group: Sequence[_Kept]) -> list[tuple[Panel, list[_Kept]]]:
     alike: dict[tuple[Any, ...], list[_Kept]] = defaultdict(list)
     for kept in group:
         spec = kept.spec
-        alike[spec.method, spec.holds, histogram_of(spec.signal)].append(kept)
+        followed = "past" if _reference(kept.guard).get("past") else ""
+        alike[spec.method, spec.holds, histogram_of(spec.signal), followed].append(kept)
     found = []
     for (method, *_), members in alike.items():
-        panel = PANELS[method]([Member(each.spec, EXPECTED_S) for each in members])
+        panel = PANELS[method]([_member(each) for each in members])
         panel.load({p: each.body for p, each in enumerate(members) if each.body is not None})
         found.append((panel, members))
     return found
+
+
+def _member(kept: _Kept) -> Member:
+    known = _reference(kept.guard)
+    past = known.get("past")
+    return Member(
+        kept.spec,
+        EXPECTED_S,
+        past=None if past is None else Past(**{**past, "level": np.array(past["level"])}),
+        bins=[(index, n) for index, n in known.get("bins", [])],
+    )
 
 
 def _scoped(kept: _Kept, memory: Memory, arrivals: Iterable[Arrivals]) -> Taken | None:

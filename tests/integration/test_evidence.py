@@ -13,13 +13,19 @@ from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
 from signals.buckets.blocks import block_of, blocks_close, drains_in
 from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
-from signals.buckets.models import ArrivalLedger, EvidenceBlock, FailureLedger
-from signals.guards.models import Guard, GuardState
+from signals.buckets.models import (
+    ArrivalLedger,
+    EvidenceBlock,
+    FailureLedger,
+    HourBucket,
+    Measures,
+)
+from signals.guards.models import Guard, GuardState, Verdict
 from signals.guards.services import guards_define, guards_look
 from signals.ingest.ids import uuid7
 from signals.ingest.models import IngestBatch
 from tests.factories import rollout_at
-from tests.ledger import arrive
+from tests.ledger import arrive, bucket
 
 pytestmark = pytest.mark.django_db
 
@@ -35,6 +41,10 @@ ONE_OF_EACH: list[dict[str, Any]] = [
     {"signal": "quality_score", "compare": "stable", "margin": 0.05},
     {"signal": "retry_rate", "compare": "stable", "margin": 0.1},
     {"signal": "repeated_failures", "compare": "stable"},
+    {"signal": "quality_pass_rate", "compare": "stable"},
+    {"signal": "quality_pass_rate", "compare": "history"},
+    {"signal": "latency_p95_ms", "compare": "history"},
+    {"signal": "cost_per_task_usd", "compare": "history"},
 ]
 
 
@@ -57,7 +67,27 @@ def rollout() -> Rollout:
         now=START,
     )
     Guard.objects.filter(retired_at=None).update(armed=True, evidence_from=START)
+    usual_days(found)
     return found
+
+
+def usual_days(rollout: Rollout) -> None:
+    """Let the stable release have passed nine of ten tasks, in every hour of a week."""
+    path = WorkflowPath.objects.get(workflow=rollout.workflow, slug="draft")
+    for hour in range(7 * 24):
+        made = bucket(
+            path,
+            START.replace(hour=0, minute=0, second=0) - timedelta(hours=hour + 1),
+            release_id=rollout.stable_id,
+            arm=ARM_STABLE,
+            passed=36,
+            failed=4,
+            latencies=[200.0 + 30 * (i % 40) for i in range(40)],
+            costs=[0.01 + 0.001 * (i % 40) for i in range(40)],
+        )
+        fields = {f.attname: getattr(made, f.attname) for f in Measures._meta.get_fields()}
+        fields.pop("id", None)
+        HourBucket.objects.create(**fields)
 
 
 def received(at: datetime, *, drained: bool = True, **fields: Any) -> IngestBatch:
@@ -255,3 +285,59 @@ def test_a_repaired_ledger_makes_evidence_anew(rollout: Rollout) -> None:
 
     held = GuardState.objects.get(guard__slug="t1")
     assert (held.told["n"][0], held.told["bad"][0]) == (11, 9)
+
+
+def verdict(slug: str) -> Verdict:
+    return Verdict.objects.get(guard__slug=slug, guard__retired_at=None)
+
+
+def tasks(rollout: Rollout, at: datetime, *, arm: int = ARM_CANDIDATE, **told: Any) -> None:
+    path = WorkflowPath.objects.get(workflow=rollout.workflow, slug="draft")
+    release_id = rollout.candidate_id if arm == ARM_CANDIDATE else rollout.stable_id
+    arrive(path, at, release_id=release_id, arm=arm, segment_id=1, **told)
+
+
+def test_the_paths_own_past_is_a_reference(rollout: Rollout) -> None:
+    """As many failures as stable had hold; three times as many trip, without a stable arm."""
+    for minute in range(40):
+        tasks(rollout, START + timedelta(seconds=60 * minute + 5), passed=19, failed=1)
+    look(2360)
+    quiet, fine = verdict("t11"), verdict("c11")
+    assert (quiet.verdict, fine.verdict) == ("quiet", "holding"), (quiet.sentence, fine.sentence)
+    assert quiet.evidence["method"] == "history"
+    assert quiet.sentence.endswith("inside what its past makes plausible.")
+
+    for minute in range(40, 60):
+        tasks(rollout, START + timedelta(seconds=60 * minute + 5), passed=14, failed=6)
+    look(3560)
+    assert (verdict("t11").verdict, verdict("c11").verdict) == ("tripped", "failing")
+    assert "below what its past makes plausible; by chance: less than 1 in" in (
+        verdict("t11").sentence
+    )
+
+
+def test_a_past_that_nobody_knows_is_said(rollout: Rollout) -> None:
+    HourBucket.objects.all().delete()
+    tasks(rollout, START + timedelta(seconds=5), passed=90)
+
+    look(20)
+
+    assert verdict("c11").verdict == "undecided"
+    assert "no past of the stable release to compare with" in verdict("c11").sentence
+
+
+def test_an_outage_of_both_releases_is_not_blamed_on_the_release(rollout: Rollout) -> None:
+    def minutes(first: int, last: int, *, failed: int) -> None:
+        for minute in range(first, last):
+            at = START + timedelta(seconds=60 * minute + 5)
+            for arm in (ARM_CANDIDATE, ARM_STABLE):
+                tasks(rollout, at, arm=arm, passed=20 - failed, failed=failed)
+
+    minutes(0, 60, failed=1)
+    minutes(60, 75, failed=9)
+
+    look(4460)
+
+    found = verdict("t10")
+    assert found.verdict != "tripped"
+    assert "both releases got worse together; not blamed on the release" in found.sentence
