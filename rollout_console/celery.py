@@ -10,6 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "rollout_console.settings.dev")
 # Task name and how often, in seconds. Each only hastens what the keeper does when overdue.
 BEAT_SCHEDULE: Final[dict[str, dict[str, Any]]] = {
     "tick": {"task": "console.tick", "schedule": 1.0, "options": {"expires": 5}},
+    "deliveries": {"task": "deliveries.send", "schedule": 1.0, "options": {"expires": 5}},
     "pulls": {"task": "pulls.run", "schedule": 5.0, "options": {"expires": 5}},
 }
 

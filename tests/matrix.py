@@ -17,6 +17,9 @@ from rollout_console.catalog.models import Person, Release
 from rollout_console.containment.models import Command
 from rollout_console.core.models import OutboxEvent
 from rollout_console.exposure.models import ExposureVersion
+from rollout_console.notifications.models import Delivery, Subscription
+from rollout_console.notifications.sealing import seal
+from rollout_console.notifications.services import secret_make
 from rollout_console.rollouts.models import (
     Confirmation,
     PlanChange,
@@ -28,7 +31,9 @@ from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert, Incident
 from signals.buckets.models import ArrivalLedger
 from signals.guards.models import Guard
+from signals.inbound.models import InboundMappingVersion
 from signals.otlp.models import PriceSheetVersion, SpanMappingVersion
+from signals.outside.models import OutsideAlert
 from tests.factories import expansion_asked, ripen, rollout_at
 
 
@@ -90,6 +95,42 @@ def live(db: None) -> Rollout:
         decision="allow",
         reason="allowed",
     )
+    subscription = Subscription.objects.create(
+        workflow=rollout.workflow,
+        name="first",
+        channel="webhook",
+        address=seal("http://127.0.0.1:9/hook"),
+        secret=seal(secret_make()),
+        created_at=timezone.now(),
+        created_by="owner",
+    )
+    Subscription.objects.filter(pk=subscription.pk).update(id=1)
+    subscription.pk = 1
+    made = Delivery.objects.create(
+        event=OutboxEvent.objects.latest("pk"),
+        subscription=subscription,
+        workflow=rollout.workflow.slug,
+        channel="webhook",
+        state="given_up",
+        created_at=timezone.now(),
+        next_at=timezone.now(),
+        give_up_at=timezone.now(),
+    )
+    Delivery.objects.filter(pk=made.pk).update(id=1)
+    now = timezone.now()
+    outside = OutsideAlert.objects.create(
+        workflow=rollout.workflow,
+        path=rollout.workflow.paths.get(),
+        source="grafana",
+        fingerprint="0",
+        name="Disk",
+        started_at=now,
+        received_at=now,
+        received_by="grafana",
+        seen_at=now,
+        changed_at=now,
+    )
+    OutsideAlert.objects.filter(pk=outside.pk).update(id=1)
     return rollout
 
 
@@ -109,6 +150,10 @@ def written() -> tuple[Any, ...]:
         *PlanChange.objects.order_by("pk").values_list("state", "decided_by"),
         *ActionRequest.objects.order_by("pk").values_list("request_id", "result"),
         ArrivalLedger.objects.count(),
+        *Subscription.objects.order_by("pk").values_list("name", "secret", "removed_at"),
+        *Delivery.objects.order_by("pk").values_list("state", "next_at"),
+        *OutsideAlert.objects.order_by("pk").values_list("name", "ended_at"),
+        InboundMappingVersion.objects.count(),
         *PlanDraft.objects.order_by("pk").values_list("workflow", "revision"),
     )
 

@@ -18,7 +18,10 @@ def main() -> int:
     if chromium_found() is None:
         chromium_install()
     missing = chromium_found() is None
-    done = subprocess.run([sys.executable, "-m", "pytest", *sys.argv[1:]], check=False)
+    given = sys.argv[1:]
+    # Two processes with servers of their own, a file's tests in one of them.
+    shared = [] if "-n" in given else ["-n", "2", "--dist", "loadfile"]
+    done = subprocess.run([sys.executable, "-m", "pytest", *shared, *given], check=False)
     if missing:
         print(NOT_RUN, flush=True)
         if os.environ.get("REQUIRE_BROWSER") == "1":

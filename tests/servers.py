@@ -62,7 +62,10 @@ def server_pids() -> dict[str, int]:
 
 
 def _wanted_none(args: list[str]) -> bool:
-    return bool({"--help", "-h", "--version", "--markers", "--fixtures"} & set(args))
+    # Of several processes each has servers of its own, and the one that hands out tests none.
+    hands_out = "-n" in args and "PYTEST_XDIST_WORKER" not in os.environ
+    told = {"--help", "-h", "--version", "--markers", "--fixtures"} & set(args)
+    return hands_out or bool(told)
 
 
 def _start(local: Path, given: list[str]) -> subprocess.Popen[str]:

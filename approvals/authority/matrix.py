@@ -39,6 +39,7 @@ class Verb(StrEnum):
     RESUME = "resume"
     CLEAR_FALLBACK = "clear_fallback"
     ENABLE_ACTION = "enable_action"
+    ALERT_SEND = "alert_send"
     ALERT_ACKNOWLEDGE = "alert_acknowledge"
     ALERT_HOLD = "alert_hold"
     ALERT_RESOLVE = "alert_resolve"
@@ -46,8 +47,10 @@ class Verb(StrEnum):
     PLAN_CHANGE_APPROVE = "plan_change_approve"
     RELEASE_REGISTER = "release_register"
     SPAN_MAPPING_EDIT = "span_mapping_edit"
+    INBOUND_MAPPING_EDIT = "inbound_mapping_edit"
     PRICES_EDIT = "prices_edit"
     PULL_MANAGE = "pull_manage"
+    NOTIFICATIONS_MANAGE = "notifications_manage"
     ROLLOUT_READY = "rollout_ready"
     GO_LIVE = "go_live"
     GO_LIVE_CONFIRM = "go_live_confirm"
@@ -79,6 +82,8 @@ MATRIX: Final[dict[Verb, frozenset[Role]]] = {
     Verb.RESUME: frozenset({Role.OWNER}),
     Verb.CLEAR_FALLBACK: frozenset({Role.OWNER}),
     Verb.ENABLE_ACTION: frozenset({Role.OWNER}),
+    # What another system says trips triggers, which may contain: it is for who may.
+    Verb.ALERT_SEND: _CONTAINERS,
     Verb.ALERT_ACKNOWLEDGE: _CONTAINERS,
     Verb.ALERT_HOLD: _CONTAINERS,
     Verb.ALERT_RESOLVE: _CONTAINERS,
@@ -86,10 +91,13 @@ MATRIX: Final[dict[Verb, frozenset[Role]]] = {
     Verb.PLAN_CHANGE_APPROVE: frozenset({Role.APPROVER}),
     Verb.RELEASE_REGISTER: _CONTAINERS,
     Verb.SPAN_MAPPING_EDIT: _CONTAINERS,
+    Verb.INBOUND_MAPPING_EDIT: _CONTAINERS,
     # One sheet serves every workflow; whoever owns any of them may put it.
     Verb.PRICES_EDIT: _CONTAINERS,
     # Where figures are asked for is a setting: it neither exposes nor contains.
     Verb.PULL_MANAGE: _CONTAINERS | {Role.ADMINISTRATOR},
+    # Who is told of what; a person's alone, since it sends what happens here elsewhere.
+    Verb.NOTIFICATIONS_MANAGE: frozenset({Role.OWNER, Role.ADMINISTRATOR}),
     Verb.ROLLOUT_READY: _CONTAINERS,
     Verb.GO_LIVE: frozenset({Role.OWNER}),
     Verb.GO_LIVE_CONFIRM: frozenset({Role.APPROVER}),
@@ -120,9 +128,11 @@ SERVICE_SCOPES: Final[dict[Verb, Scope]] = {
     Verb.PLAN_EDIT: Scope.RELEASE,
     Verb.RELEASE_REGISTER: Scope.RELEASE,
     Verb.SPAN_MAPPING_EDIT: Scope.RELEASE,
+    Verb.INBOUND_MAPPING_EDIT: Scope.RELEASE,
     Verb.PRICES_EDIT: Scope.RELEASE,
     Verb.PULL_MANAGE: Scope.RELEASE,
     Verb.ROLLOUT_READY: Scope.RELEASE,
+    Verb.ALERT_SEND: Scope.INGEST,
     # To ask before acting, and to say what became of it.
     Verb.ACT: Scope.ACT,
 }

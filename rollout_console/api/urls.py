@@ -10,7 +10,9 @@ from rollout_console.api import (
     expansions,
     exposure,
     health,
+    inbound,
     incidents,
+    notifications,
     otlp,
     plans,
     pulls,
@@ -163,6 +165,51 @@ urlpatterns = [
         "v1/action-requests/<str:request_id>/result",
         action_requests.ActionResultView.as_view(),
         name="action_result",
+    ),
+    path(
+        "v1/inbound/alertmanager", inbound.AlertmanagerView.as_view(), name="inbound_alertmanager"
+    ),
+    path("v1/inbound/grafana", inbound.GrafanaView.as_view(), name="inbound_grafana"),
+    path("v1/inbound/alerts", inbound.OutsideAlertsView.as_view(), name="outside_alerts"),
+    path(
+        "v1/inbound/alerts/<int:alert_id>/end",
+        inbound.OutsideAlertEndView.as_view(),
+        name="outside_alert_end",
+    ),
+    path(
+        "v1/workflows/<str:workflow>/inbound-mapping",
+        inbound.InboundMappingView.as_view(),
+        name="inbound_mapping",
+    ),
+    path(
+        "v1/notifications/subscriptions",
+        notifications.SubscriptionsView.as_view(),
+        name="subscriptions",
+    ),
+    path(
+        "v1/notifications/subscriptions/<int:subscription_id>",
+        notifications.SubscriptionView.as_view(),
+        name="subscription",
+    ),
+    path(
+        "v1/notifications/subscriptions/<int:subscription_id>/test",
+        notifications.SubscriptionTestView.as_view(),
+        name="subscription_test",
+    ),
+    path(
+        "v1/notifications/subscriptions/<int:subscription_id>/secret",
+        notifications.SubscriptionSecretView.as_view(),
+        name="subscription_secret",
+    ),
+    path(
+        "v1/notifications/deliveries",
+        notifications.DeliveriesView.as_view(),
+        name="deliveries",
+    ),
+    path(
+        "v1/notifications/deliveries/<int:delivery_id>/replay",
+        notifications.DeliveryReplayView.as_view(),
+        name="delivery_replay",
     ),
     path("v1/alerts/<int:alert_id>/ack", controls.AlertAckView.as_view(), name="alert_ack"),
     path("v1/alerts/<int:alert_id>/hold", controls.AlertHoldView.as_view(), name="alert_hold"),

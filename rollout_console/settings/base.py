@@ -45,10 +45,12 @@ INSTALLED_APPS = [
     "signals.buckets",
     "signals.health",
     "signals.own",
+    "signals.outside",
     "signals.points",
     "signals.otlp",
     "signals.pulls",
     "signals.guards",
+    "signals.inbound",
     "signals.alerts",
     "rollout_console.rollouts",
     "rollout_console.exposure",
@@ -56,6 +58,7 @@ INSTALLED_APPS = [
     "approvals.expansions",
     "approvals.actions",
     "rollout_console.replay",
+    "rollout_console.notifications",
     "rollout_console.web",
     "rollout_console.api",
     "django.contrib.admin",
@@ -270,6 +273,8 @@ RUN_DAYS_KEPT = _days("RUN_DAYS_KEPT", default=30, least=9)
 MINUTE_DAYS_KEPT = _days("MINUTE_DAYS_KEPT", default=40, least=9)
 LEDGER_DAYS_KEPT = _days("LEDGER_DAYS_KEPT", default=400, least=MINUTE_DAYS_KEPT)
 POINT_DAYS_KEPT = _days("POINT_DAYS_KEPT", default=400, least=9)
+# A delivery is tried for a day, and replayed by hand after that.
+DELIVERY_DAYS_KEPT = _days("DELIVERY_DAYS_KEPT", default=90, least=2)
 
 # --- Expansions: how long a request can be approved and started, in seconds ---
 
@@ -284,6 +289,8 @@ ACTION_VALID_S = env.int("ACTION_VALID_S", default=900)
 WATCH_STEPS = [
     "approvals.expansions.lapses.expansions_sweep",
     "signals.pulls.watch.pulls_overdue",
+    "rollout_console.notifications.watch.deliveries_overdue",
+    "rollout_console.notifications.retention.deliveries_prune",
 ]
 
 # --- Pulls: hosts that may be asked (none named: any), and the secrets they want, by name ---
@@ -310,6 +317,23 @@ def _credentials() -> dict[str, dict[str, str]]:
 
 
 PULL_CREDENTIALS = _credentials()
+
+# --- Notifications: the mail server (none: nobody gets mail), and where deliveries may go ---
+
+EMAIL_URL = env.str("EMAIL_URL", default="")
+EMAIL_ON = bool(EMAIL_URL)
+if EMAIL_ON:
+    try:
+        vars().update(env.email_url("EMAIL_URL"))
+    except (KeyError, ValueError):
+        # Without its own text, which would hold the password.
+        raise ImproperlyConfigured(
+            "EMAIL_URL is an address such as smtp+tls://user:password@mail.example:587."
+        ) from None
+EMAIL_TIMEOUT = 5
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="") or "Rollout Console <console@localhost>"
+NOTIFY_HOSTS = env.list("NOTIFY_HOSTS", default=[])
+NOTIFY_LOOPBACK = env.bool("NOTIFY_LOOPBACK", default=False)
 
 # --- Where the console is reached, for links in messages ---
 

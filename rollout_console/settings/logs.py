@@ -42,6 +42,8 @@ def logging_config(*, json_lines: bool, level: str) -> None:
             "loggers": {
                 # A refused form or an unknown page is an answer, not an event.
                 "django.request": {"level": "ERROR"},
+                # It writes down whole addresses, and a webhook's may be a secret.
+                "httpx": {"level": "WARNING"},
             },
         }
     )

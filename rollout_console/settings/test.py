@@ -10,3 +10,6 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = True
+# Receivers of tests listen on loopback; mails are kept in memory by pytest-django.
+NOTIFY_LOOPBACK = True
+EMAIL_ON = True

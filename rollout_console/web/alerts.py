@@ -10,11 +10,12 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from rollout_console.core.errors import DomainError
+from rollout_console.core.errors import DomainError, InvalidInput
 from rollout_console.web.pages import ConsoleRequest, page, page_render
 from rollout_console.web.selectors.alerts import alert_list, alert_view
 from rollout_console.web.selectors.charts import chart_plans, charts, window_chosen
 from signals.alerts.services import alert_acknowledge, alert_hold, alert_resolve
+from signals.outside.services import outside_alert_end
 
 
 @page
@@ -141,6 +142,24 @@ def resolve(request: ConsoleRequest, alert_id: int) -> HttpResponse:
         ),
         "Resolved. The guard opens a new alert only on new evidence.",
     )
+
+
+@require_POST
+@page
+def outside_end(request: ConsoleRequest, alert_id: int, slug: str) -> HttpResponse:
+    """End an alert from outside by hand, and go back to the rollout that showed it."""
+    try:
+        outside_alert_end(
+            alert_id=alert_id,
+            reason=request.POST.get("reason", ""),
+            principal=request.principal,
+            now=timezone.now(),
+        )
+    except InvalidInput as refusal:
+        messages.warning(request, f"{refusal.detail} Nothing was ended.", extra_tags="watch")
+    else:
+        messages.success(request, "It is ended here. Its sender may begin it anew.")
+    return redirect("web:rollout", slug)
 
 
 def _utc(given: str) -> datetime | None:

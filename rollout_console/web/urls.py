@@ -12,6 +12,7 @@ from rollout_console.web import (
     incidents,
     login,
     mix,
+    notifications,
     overview,
     plan_editor,
     plans,
@@ -92,6 +93,7 @@ urlpatterns = [
     path("alerts/<int:alert_id>/ack/", alerts.acknowledge, name="alert_ack"),
     path("alerts/<int:alert_id>/hold/", alerts.hold, name="alert_hold"),
     path("alerts/<int:alert_id>/resolve/", alerts.resolve, name="alert_resolve"),
+    path("rollouts/<str:slug>/outside/<int:alert_id>/end/", alerts.outside_end, name="outside_end"),
     path("exposure/", exposure.versions, name="exposure"),
     path("exposure/<int:number>/", exposure.version, name="exposure_version"),
     path("exposure/at/", exposure.at, name="exposure_at"),
@@ -104,5 +106,32 @@ urlpatterns = [
     path("plans/<str:workflow>/edit/", plan_editor.plan_edit, name="plan_open"),
     path("plans/<str:workflow>/edit/<str:step>/", plan_editor.plan_edit, name="plan_edit"),
     path("plans/<str:workflow>/changes/<int:change_id>/", plans.plan_change, name="plan_change"),
+    path("notifications/", notifications.notifications, name="notifications"),
+    path(
+        "notifications/new/<str:channel>/",
+        notifications.subscription_new,
+        name="subscription_new",
+    ),
+    path("notifications/<int:subscription_id>/", notifications.subscription, name="subscription"),
+    path(
+        "notifications/<int:subscription_id>/test/",
+        notifications.subscription_test,
+        name="subscription_test",
+    ),
+    path(
+        "notifications/<int:subscription_id>/secret/",
+        notifications.subscription_secret,
+        name="subscription_secret",
+    ),
+    path(
+        "notifications/<int:subscription_id>/remove/",
+        notifications.subscription_remove,
+        name="subscription_remove",
+    ),
+    path(
+        "notifications/deliveries/<int:delivery_id>/replay/",
+        notifications.delivery_replay,
+        name="delivery_replay",
+    ),
     path("audit/", audit.audit, name="audit"),
 ]

@@ -90,6 +90,19 @@ PULLS: Final[dict[str, Shown]] = {
     "off": Shown("Off", "none", "none"),
 }
 
+# How a delivery goes, and by what.
+DELIVERIES: Final[dict[str, Shown]] = {
+    "waiting": Shown("Waiting", "clock", "none"),
+    "delivered": Shown("Delivered", "ok", "ok"),
+    "failed": Shown("Failed, tried again", "watch", "watch"),
+    "given_up": Shown("Given up", "breach", "breach"),
+}
+CHANNELS: Final[dict[str, str]] = {
+    "webhook": "Webhook",
+    "email": "Mail",
+    "service": "Service",
+}
+
 # How a run ended, as reported.
 OUTCOMES: Final[dict[str, Shown]] = {
     "ok": Shown("Ok", "ok", "ok"),
@@ -162,6 +175,17 @@ ACTIONS: Final[dict[str, Shown]] = {
     "person.created": Shown("Person created", "user", ""),
     "person.role_granted": Shown("Role granted", "user", ""),
     "token.created": Shown("Token created", "key", ""),
+    "subscription.created": Shown("Notification set up", "bell", ""),
+    "subscription.changed": Shown("Notification changed", "bell", ""),
+    "subscription.removed": Shown("Notification removed", "bell", ""),
+    "subscription.secret_renewed": Shown("Signing secret renewed", "key", ""),
+    "subscription.stopped": Shown("Notification stopped", "stop", "watch"),
+    "subscription.tested": Shown("Notification tested", "bell", ""),
+    "delivery.replayed": Shown("Delivery sent again", "bell", ""),
+    "outside_alert.began": Shown("Alert from outside", "breach", "breach"),
+    "outside_alert.silent": Shown("Alert from outside without data", "stale", "watch"),
+    "outside_alert.ended": Shown("Alert from outside over", "ok", "ok"),
+    "inbound_mapping.put": Shown("Inbound mapping put", "list", ""),
     "action.requested": Shown("Action asked for", "list", ""),
     "action.reported": Shown("Action reported", "list", ""),
     "alert.opened": Shown("Alert opened", "breach", "breach"),

@@ -18,6 +18,7 @@ def alert_facts(alert: Alert) -> dict[str, Any]:
         "incident": alert.incident_id,
         **_about(alert),
         "sentence": alert.sentence,
+        "severity": alert.severity,
         "owner": alert.owner.username,
         "due_at": alert.due_at.isoformat() if alert.due_at else None,
         "due_action": alert.due_action,

@@ -5,6 +5,7 @@ What is compared with stable, a limit or the past is decided by always-valid evi
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from math import ceil, isfinite
 from typing import Final, Literal
@@ -54,6 +55,9 @@ def decide(
 ) -> Decision:
     """Return the verdict at `now`.
 
+    What another system says comes first: its alert trips a trigger whatever our own numbers are,
+    and no criterion holds on a path that is marked. That it is silent says nothing.
+
     Args:
         rule: the guard's definition.
         evidence: what arrived for the candidate (and stable) in the guard's scope.
@@ -61,6 +65,28 @@ def decide(
         queue_age_s: age of the oldest report that waits to be counted, None for none.
         queue_limit_s: beyond this age what was counted no longer describes now.
     """
+    if rule.is_trigger and evidence.outside:
+        # Without our numbers: they are not what it trips on.
+        return Decision(Word.TRIPPED, evidence.outside)
+    own = _decide_own(rule, evidence, now=now, queue_age_s=queue_age_s, queue_limit_s=queue_limit_s)
+    if own.word is Word.HOLDING and evidence.marked:
+        return replace(
+            own,
+            word=Word.UNDECIDED,
+            sentence=f"{own.sentence} But the path is marked: {evidence.marked}",
+        )
+    return own
+
+
+def _decide_own(
+    rule: Rule,
+    evidence: Evidence,
+    *,
+    now: datetime,
+    queue_age_s: float | None,
+    queue_limit_s: float,
+) -> Decision:
+    """Return what our own numbers say."""
     open_word = Word.WATCHING if rule.is_trigger else Word.UNDECIDED
     head = heading(rule.signal)
     if not rule.signal.collected:

@@ -1,7 +1,7 @@
 """The ledger as evidence: what each guard's window holds, read once for all guards."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -19,6 +19,7 @@ from signals.guards.pace import in_reach
 from signals.guards.words import Evidence
 from signals.health.rules import Distrust, distrust_of
 from signals.health.selectors import assignments_now, distrusts, worst
+from signals.outside.selectors import OutsideFact
 from signals.stats.assignment import Assignment
 from signals.stats.estimate import Estimate, estimate, largest, repeats, reported
 
@@ -59,8 +60,13 @@ def limit_of(guard: Guard) -> float | None:
     return 0.0 if is_critical(guard) else guard.limit
 
 
-def evidence_of(guards: list[Guard], *, now: datetime) -> list[tuple[Guard, Evidence]]:
-    """Read the ledger once for all guards: newest arrivals first, then the windows they end."""
+def evidence_of(
+    guards: list[Guard], *, outside: Sequence[OutsideFact], now: datetime
+) -> list[tuple[Guard, Evidence]]:
+    """Read the ledger once for all guards: newest arrivals first, then the windows they end.
+
+    `outside` is what other systems say of their paths.
+    """
     searched: dict[int, datetime] = {}
     for guard in guards:
         after = _search_after(guard)
@@ -113,9 +119,39 @@ def evidence_of(guards: list[Guard], *, now: datetime) -> list[tuple[Guard, Evid
     )
     distrusted = distrusts(paths)
     return [
-        (guard, replace(plan.evidence(guard, read), distrusted=_distrusted(guard, distrusted)))
+        (
+            guard,
+            replace(
+                plan.evidence(guard, read),
+                distrusted=_distrusted(guard, distrusted),
+                outside=_outside(guard, outside),
+                marked=_marked(guard, outside),
+            ),
+        )
         for guard, plan in zip(guards, plans, strict=True)
     ]
+
+
+def _outside(guard: Guard, facts: Iterable[OutsideFact]) -> str:
+    """Return what another system's alert says that trips this trigger, "" for nothing."""
+    if guard.kind != GuardKind.TRIGGER:
+        return ""
+    held = verdict_of(guard)
+    looked_at = None if held is None else held.evaluated_at
+    for fact in facts:
+        if fact.workflow_id == guard.workflow_id and fact.trips(
+            guard.slug, since=started_at(guard), looked_at=looked_at
+        ):
+            return fact.sentence
+    return ""
+
+
+def _marked(guard: Guard, facts: Iterable[OutsideFact]) -> str:
+    """Return what another system says of this criterion's path now, "" for nothing."""
+    if guard.kind != GuardKind.CRITERION:
+        return ""
+    firing = (fact for fact in facts if fact.path_id == guard.path_id and fact.ended_at is None)
+    return next((fact.sentence for fact in firing), "")
 
 
 def _distrusted(guard: Guard, distrusted: Iterable[Distrust]) -> str:

@@ -47,6 +47,7 @@ from signals.guards.proof import Proof
 from signals.guards.states import states_advance
 from signals.guards.words import Decision, Evidence, Rule
 from signals.ingest.selectors import queue_state
+from signals.outside.selectors import outside_facts
 from signals.own.models import OwnSignal
 
 # Reports that wait longer than this say nothing of now; a setting may change it.
@@ -223,12 +224,18 @@ def guards_look(
     )
     if workflow_ids is not None:
         guards = guards.filter(workflow_id__in=list(workflow_ids))
-    watching = list(guards.order_by("pk"))
-    proofs = _budgeted(watching, states_advance(watching, last=blocks_close(now=now)))
+    watched = list(guards.order_by("pk"))
+    proofs = _budgeted(watched, states_advance(watched, last=blocks_close(now=now)))
+    outside = outside_facts({guard.path_id for guard in watched}, now=now)
+    changed: dict[int, datetime] = {}
+    for fact in outside:
+        changed[fact.path_id] = max(fact.changed_at, changed.get(fact.path_id, fact.changed_at))
     due = [
         guard
-        for guard in watching
-        if reread or _is_due(guard, now) or _has_moved(guard, proofs.get(guard.pk))
+        for guard in watched
+        if reread
+        or _is_due(guard, now, outside_at=changed.get(guard.path_id))
+        or _has_moved(guard, proofs.get(guard.pk))
     ]
     if not due:
         return []
@@ -237,7 +244,7 @@ def guards_look(
     queue_age_s = queue_state(now=now).oldest_age_s
     limit_s = queue_limit_s()
     looked = []
-    for guard, seen in evidence_of(due, now=now):
+    for guard, seen in evidence_of(due, outside=outside, now=now):
         evidence = replace(seen, proof=proofs.get(guard.pk))
         decision = decide(
             _rule(guard), evidence, now=now, queue_age_s=queue_age_s, queue_limit_s=limit_s
@@ -308,14 +315,18 @@ def _retire(guard: Guard, now: datetime) -> None:
     guard.save(update_fields=["retired_at", "armed"])
 
 
-def _is_due(guard: Guard, now: datetime) -> bool:
+def _is_due(guard: Guard, now: datetime, *, outside_at: datetime | None) -> bool:
     """Whether the evidence can have moved enough since the last look to read it again.
+
+    `outside_at` is when another system last said something new of the path.
 
     Every accepted batch asks for a look. A hard cap gets each one; a window is read again after
     a small part of its length, so that watching long windows stays cheap under heavy traffic.
     """
     held = verdict_of(guard)
     if held is None or is_cap(guard):
+        return True
+    if outside_at is not None and outside_at >= held.evaluated_at:
         return True
     length = min(float(guard.window_s), (now - started_at(guard)).total_seconds())
     if guard.kind == GuardKind.TRIGGER:

@@ -48,7 +48,8 @@ class Evidence:
     newest arrival of a task that reported the signal; `recent_n` how many did so in the window
     that ends there. `largest` is the greatest single task for a hard cap; `what` names what was
     counted, where a signal counts the commonest of several. `distrusted` says why what arrived is
-    not to be believed, "" where nothing speaks against it. `proof` is what all of it says since
+    not to be believed, "" where nothing speaks against it. `outside` is what another system's alert
+    says that trips this trigger, `marked` what one says of the path; "" for none. `proof` is what all of it says since
     `started_at`, None for what is decided by the window alone.
     """
 
@@ -61,6 +62,8 @@ class Evidence:
     largest: Estimate | None = None
     what: str = ""
     distrusted: str = ""
+    outside: str = ""
+    marked: str = ""
     proof: Proof | None = None
 
 

@@ -30,7 +30,7 @@ REUSED_LEAST: Final = 3
 REUSED_SHARE: Final = 0.01
 # What happens is over when it has not happened for this time; others when they are not so any
 # more.
-HAPPENING: Final = frozenset({"ids_reused", "watch_paused"})
+HAPPENING: Final = frozenset({"ids_reused", "watch_paused", "delivery_failing"})
 QUIET: Final = timedelta(seconds=900)
 # What the console alerts on itself for. The reports are as good as before, so no guard goes blind
 # for it; where one is blind already, that is a reason of its own.

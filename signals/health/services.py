@@ -306,12 +306,19 @@ def feed_state(feed: Feed) -> FeedState:
 
 
 def problem_open(finding: Finding, *, workflow_id: int, now: datetime) -> None:
-    """Open a problem of a whole rollout, or renew the one that is open already."""
+    """Open a problem of a whole rollout, or renew the one that is open already.
+
+    For what happens: it is over when it was not renewed for QUIET.
+    """
     Problem.objects.bulk_create(
         [_problem(finding, workflow_id, finding.rollout, now)], ignore_conflicts=True
     )
     Problem.objects.filter(
-        kind=finding.kind, rollout=finding.rollout, path=None, ended_at=None
+        kind=finding.kind,
+        rollout=finding.rollout,
+        path=None,
+        source=finding.source,
+        ended_at=None,
     ).update(sentence=finding.sentence, seen_at=now)
 
 

@@ -366,7 +366,7 @@ def test_reading_costs_the_same_however_many_guards(
     arrive(path, timezone.now(), release_id=live.candidate_id, passed=60)
     # Savepoints, lock, guards; the block that closed; states, their drains and rows; drain, queue,
     # arrivals, sums, verdicts, changes.
-    with django_assert_num_queries(22):
+    with django_assert_num_queries(23):
         guards_evaluate(now=timezone.now())
     with django_assert_num_queries(1):
         verdict_rows([live.slug], timezone.now())

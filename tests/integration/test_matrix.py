@@ -130,6 +130,61 @@ TABLE: Final[dict[str, tuple[str, dict[str, Any], list[tuple[tuple[Verb, ...], A
         ],
     ),
     "action_result": ("post", {"request_id": "a-1"}, [((Verb.ACT,), {"status": "done"})]),
+    **{
+        f"inbound_{source}": (
+            "post",
+            {},
+            [
+                (
+                    (Verb.ALERT_SEND,),
+                    {
+                        "alerts": [
+                            {
+                                "status": "firing",
+                                "labels": {
+                                    "alertname": "Slow",
+                                    "rollout_workflow": "support-reply",
+                                    "rollout_trigger": "slow",
+                                },
+                                "startsAt": "2026-11-24T12:00:00Z",
+                                "fingerprint": "c6eadffa33fcdf37",
+                            }
+                        ]
+                    },
+                )
+            ],
+        )
+        for source in ("alertmanager", "grafana")
+    },
+    "outside_alert_end": ("post", {"alert_id": 1}, [((Verb.ALERT_RESOLVE,), {"reason": "gone"})]),
+    "inbound_mapping": (
+        "put",
+        {"workflow": "support-reply"},
+        [((Verb.INBOUND_MAPPING_EDIT,), {"rules": [{"match": {"job": "x"}, "path": "draft"}]})],
+    ),
+    "subscriptions": (
+        "post",
+        {},
+        [
+            (
+                (Verb.NOTIFICATIONS_MANAGE,),
+                {
+                    "workflow": "support-reply",
+                    "name": "second",
+                    "channel": "webhook",
+                    "address": "http://127.0.0.1:9/hook",
+                },
+            )
+        ],
+    ),
+    "subscription": (
+        "put",
+        {"subscription_id": 1},
+        [((Verb.NOTIFICATIONS_MANAGE,), {"name": "renamed", "channel": "webhook"})],
+    ),
+    "subscription_test": ("post", {"subscription_id": 1}, [((Verb.NOTIFICATIONS_MANAGE,), {})]),
+    "subscription_secret": ("post", {"subscription_id": 1}, [((Verb.NOTIFICATIONS_MANAGE,), {})]),
+    "delivery_replay": ("post", {"delivery_id": 1}, [((Verb.NOTIFICATIONS_MANAGE,), {})]),
     "alert_ack": ("post", {"alert_id": 1}, [((Verb.ALERT_ACKNOWLEDGE,), {})]),
     "alert_hold": (
         "post",

@@ -103,6 +103,31 @@ FORMS: Final[dict[str, list[tuple[dict[str, Any], tuple[Verb, ...], dict[str, st
             {"do": "register", "version": "2026.12.1"},
         )
     ],
+    "subscription_new": [
+        (
+            {"channel": "webhook"},
+            (Verb.NOTIFICATIONS_MANAGE,),
+            {
+                "name": "second",
+                "workflow": "support-reply",
+                "address": "http://127.0.0.1:9/hook",
+                "which": "all",
+                "enabled": "on",
+            },
+        )
+    ],
+    "subscription": [
+        (
+            {"subscription_id": 1},
+            (Verb.NOTIFICATIONS_MANAGE,),
+            {"name": "renamed", "which": "all", "enabled": "on"},
+        )
+    ],
+    "subscription_test": [({"subscription_id": 1}, (Verb.NOTIFICATIONS_MANAGE,), {})],
+    "subscription_secret": [({"subscription_id": 1}, (Verb.NOTIFICATIONS_MANAGE,), {})],
+    "subscription_remove": [({"subscription_id": 1}, (Verb.NOTIFICATIONS_MANAGE,), {})],
+    "delivery_replay": [({"delivery_id": 1}, (Verb.NOTIFICATIONS_MANAGE,), {})],
+    "outside_end": [({"slug": LIVE, "alert_id": 1}, (Verb.ALERT_RESOLVE,), {"reason": "gone"})],
     "alert_ack": [({"alert_id": 1}, (Verb.ALERT_ACKNOWLEDGE,), {})],
     "alert_hold": [({"alert_id": 1}, (Verb.ALERT_HOLD,), {"seconds": "30", "reason": "looking"})],
     "incident_ack": [({"incident_id": 1}, (Verb.ALERT_ACKNOWLEDGE,), {})],

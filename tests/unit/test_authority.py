@@ -41,7 +41,8 @@ def test_no_service_token_widens_or_holds_a_clock(verb: Verb) -> None:
 def test_an_administrator_neither_approves_nor_contains(verb: Verb) -> None:
     allowed = person_may(verb, roles=[Role.ADMINISTRATOR])
 
-    assert allowed == (verb in {Verb.PEOPLE_MANAGE, Verb.TOKENS_MANAGE, Verb.PULL_MANAGE})
+    settings = {Verb.PULL_MANAGE, Verb.NOTIFICATIONS_MANAGE}
+    assert allowed == (verb in {Verb.PEOPLE_MANAGE, Verb.TOKENS_MANAGE} | settings)
 
 
 @pytest.mark.parametrize("verb", [Verb.PAUSE, Verb.NARROW, Verb.FALLBACK, Verb.ROLLBACK])

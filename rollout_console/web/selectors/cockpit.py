@@ -1,5 +1,6 @@
 """One rollout, whole: what its cockpit shows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -30,6 +31,7 @@ from rollout_console.web.words import (
 )
 from signals.alerts.incident_reads import IncidentRow, incident_open
 from signals.guards.selectors import VerdictRow, verdicts_of
+from signals.outside.selectors import OutsideRow, outside_rows
 
 TIMELINE_MAX: Final = 40
 
@@ -75,6 +77,8 @@ class Cockpit:
     criteria: list[GuardRow]
     triggers: list[GuardRow]
     problems: list[ShownProblem]
+    outside: Sequence[OutsideRow]
+    may_end: bool
     incident: IncidentRow | None
     source: dict[str, Any]
     timeline: list[Happening]
@@ -119,6 +123,11 @@ def cockpit(whole: Whole, *, staff: Staff, principal: Principal, now: datetime) 
         criteria=criteria,
         triggers=[_guard(verdict) for verdict in verdicts if verdict.kind == "trigger"],
         problems=problems_shown(workflow_id=rollout.workflow_id, rollout=rollout.slug),
+        outside=outside_rows(
+            workflow_ids=[rollout.workflow_id],
+            paths=[verdict.path for verdict in verdicts],
+        ),
+        may_end=principal.may(Verb.ALERT_RESOLVE, rollout.workflow_id),
         incident=incident_open(whole.alerts, now=now),
         source=rollout.candidate.source or {},
         timeline=timeline(whole),

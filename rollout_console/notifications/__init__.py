@@ -1,0 +1,1 @@
+"""Telling people and machines: subscriptions, and deliveries of what the outbox holds."""
