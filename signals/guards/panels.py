@@ -6,6 +6,7 @@ depend on the others in it, and can be taken out as bytes and put back.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import ceil, log, log2
 from typing import Any, Final
 
@@ -150,17 +151,18 @@ class Panel:
 
     def dump(self, place: int) -> bytes:
         """Return what the panel knows of one member."""
-        return _encode([self.members[place].memory, [a[place].tobytes() for a in self._arrays()]])
+        return _encode([self.members[place].memory, [a[place].tobytes() for a in self._arrays]])
 
     def load(self, bodies: Mapping[int, bytes]) -> None:
         """Put back what `dump` returned, by place of the member."""
-        arrays = self._arrays()
         for place, body in bodies.items():
             self.members[place].memory, told = _decode(body)
-            for values, raw in zip(arrays, told, strict=True):
+            for values, raw in zip(self._arrays, told, strict=True):
                 values[place] = np.frombuffer(raw, dtype=values.dtype).reshape(values.shape[1:])
 
+    @cached_property
     def _arrays(self) -> list[NDArray[Any]]:
+        """The arrays of the engines, guards first, that hold what they took in."""
         found: list[NDArray[Any]] = []
         for engine in self.engines.values():
             if isinstance(engine, LevelFilter):

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 import numpy as np
+from django.db import connection
 
 from signals.buckets.blocks import (
     Arrivals,
@@ -171,7 +173,7 @@ def _take(
         worse, fine = panel.log_worse(), panel.log_fine()
         for place, kept in enumerate(members):
             row = GuardState(
-                guard=kept.guard,
+                guard_id=kept.guard.pk,
                 engine=ENGINE,
                 method=str(kept.spec.method),
                 evidence_from=started_at(kept.guard),
@@ -264,13 +266,38 @@ def _told(memory: Memory) -> dict[str, Any]:
     return {"n": memory.n, "bad": memory.bad, "total": memory.total, "what": memory.told}
 
 
+# By column of a state, its type.
+_COLUMNS: Final = {
+    "guard_id": "bigint",
+    "engine": "int",
+    "method": "text",
+    "evidence_from": "timestamptz",
+    "block": "bigint",
+    "first_block": "bigint",
+    "told_block": "bigint",
+    "log_worse": "float8",
+    "log_fine": "float8",
+    "told": "text",
+    "body": "bytea",
+}
+_STORE: Final = (
+    f"insert into guards_guardstate ({', '.join(_COLUMNS)})"  # noqa: S608  # of our own words
+    f" select {', '.join('told::jsonb' if name == 'told' else name for name in _COLUMNS)}"
+    f" from unnest({', '.join(f'%s::{kind}[]' for kind in _COLUMNS.values())})"
+    f" as s({', '.join(_COLUMNS)}) on conflict (guard_id) do update set "
+    + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "guard_id")
+)
+
+
 def _store(rows: Sequence[GuardState]) -> None:
-    GuardState.objects.bulk_create(
-        rows,
-        update_conflicts=True,
-        unique_fields=["guard"],
-        update_fields=[
-            *("engine", "method", "evidence_from", "block", "first_block", "told_block"),
-            *("log_worse", "log_fine", "told", "body"),
-        ],
-    )
+    """Write states in one statement: by the ORM ten thousand take longer than all else."""
+    if not rows:
+        return
+    columns = [[getattr(row, name) for row in rows] for name in _COLUMNS]
+    told = list(_COLUMNS).index("told")
+    columns[told] = [_json(each).decode() for each in columns[told]]
+    with connection.cursor() as cursor:
+        cursor.execute(_STORE, columns)
+
+
+_json: Final = msgspec.json.Encoder().encode

@@ -49,8 +49,8 @@ class Evidence:
     that ends there. `largest` is the greatest single task for a hard cap; `what` names what was
     counted, where a signal counts the commonest of several. `distrusted` says why what arrived is
     not to be believed, "" where nothing speaks against it. `outside` is what another system's alert
-    says that trips this trigger, `marked` what one says of the path; "" for none. `proof` is what all of it says since
-    `started_at`, None for what is decided by the window alone.
+    says that trips this trigger, `marked` what one says of the path; "" for none. `proof` is what
+    all of it says since `started_at`, None for what is decided by the window alone.
     """
 
     started_at: datetime
