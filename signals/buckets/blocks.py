@@ -11,13 +11,14 @@ made again from both at any time.
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from django.db import connection
 
+from signals.buckets.arrivals import Arrivals, Place
 from signals.buckets.fed import block_parts
 from signals.buckets.keys import BLOCK_S
 from signals.buckets.measures import COUNTED, SUMMED, Measures
@@ -28,28 +29,6 @@ from signals.catalogue import Signal
 # Drains read in one query: bounds the memory of evidence that is made again.
 DRAINS_AT_ONCE: Final = 5_000
 _LABELS_WAIT: Final = timedelta(days=9)
-
-
-class Place(NamedTuple):
-    """Where a row of a block belongs: on which path, in whose scope, under which condition."""
-
-    path_id: int
-    scope: Scope
-    input_condition: int
-
-
-@dataclass(frozen=True, slots=True)
-class Arrivals:
-    """What one block brought of one place.
-
-    Histograms are by the ledger's buckets, values of 0 in bucket None.
-    """
-
-    place: Place
-    measures: Measures
-    latency: Mapping[int | None, int]
-    cost: Mapping[int | None, int]
-    failures: Mapping[str, int]
 
 
 def blocks_close(*, now: datetime) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from signals.buckets.blocks import Arrivals
+from signals.buckets.arrivals import Arrivals
 from signals.buckets.measures import NOTHING, Measures, Part, bucket_bounds, total
 from signals.catalogue import FACTS, STATES, Signal
 from signals.stats.estimate import part_of, reported

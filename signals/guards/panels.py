@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from signals.buckets.blocks import Arrivals
+from signals.buckets.arrivals import Arrivals
 from signals.buckets.measures import bucket_bounds
 from signals.engine.categories import Categories, Category
 from signals.engine.effects import Floats

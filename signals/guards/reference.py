@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from django.db import connection
 
-from signals.buckets.blocks import Arrivals, Place
+from signals.buckets.arrivals import Arrivals, Place
 from signals.buckets.keys import ARM_STABLE
 from signals.buckets.measures import Measures, bucket_bounds
 from signals.buckets.scopes import SCOPE, Scope

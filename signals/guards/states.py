@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 from django.db import connection
 
+from signals.buckets.arrivals import Arrivals
 from signals.buckets.blocks import (
-    Arrivals,
     block_end,
     block_of,
     blocks_after,
