@@ -299,6 +299,7 @@ class _Window:
             measures,
             span_s=span_s,
             slow_ms=None if slow_ms is None else float(slow_ms),
+            always=True,
         )
 
 

@@ -93,11 +93,11 @@ def test_a_bad_minute_trips_and_the_verdict_carries_its_numbers(
     assert "quality-low" in {each.guard.slug for each in changed}
     found = verdict("quality-low")
     assert (found.verdict, found.n, found.value) == ("tripped", 100, 0.6)
-    assert (round(found.low or 0, 4), round(found.high or 0, 4)) == (0.502, 0.6906)
+    assert (round(found.low or 0, 4), round(found.high or 0, 4)) == (0.4343, 0.7514)
     assert found.data_at == now - timedelta(seconds=1)
     assert found.ledger_block == newest
     assert found.sentence == (
-        "Quality: 60.0 % of tasks passed (95 % range 50.2–69.1 %, last 30 s, n 100),"  # noqa: RUF001
+        "Quality: 60.0 % of tasks passed (95 % range 43.4–75.1 %, last 30 s, n 100),"  # noqa: RUF001
         " below the agreed 85 %; by chance: less than 1 in 1,000,000."
     )
     assert found.evidence["e_value_mean"] >= found.evidence["threshold"] == 20

@@ -18,7 +18,7 @@ from rollout_console.web.selectors.charts import WINDOWS, chart_plans, charts
 from signals.guards.models import Guard
 from signals.guards.selectors import VerdictRow, verdict_rows
 from signals.guards.services import guards_define, guards_look
-from signals.stats.intervals import mean_interval, rate_interval
+from signals.stats.sequences import mean_sequence, rate_sequence
 from tests.factories import rollout_at, token
 from tests.labels import Reports, observation, work
 from tests.ledger import over
@@ -197,7 +197,7 @@ def test_verdicts_equal_an_independent_count(live: Rollout, reports: Reports) ->
     dear = found["fallback-cost"]
     assert dear.n == len(costs)
     assert dear.value == pytest.approx(sum(costs) / len(costs))
-    between = mean_interval(len(costs), sum(costs), sum(cost * cost for cost in costs))
+    between = mean_sequence(len(costs), sum(costs), sum(cost * cost for cost in costs))
     assert between is not None
     assert dear.low == pytest.approx(between.low)
     assert dear.high == pytest.approx(between.high)
@@ -211,7 +211,7 @@ def test_verdicts_equal_an_independent_count(live: Rollout, reports: Reports) ->
 
 
 def expect_rate(row: VerdictRow, part: int, n: int) -> None:
-    interval = rate_interval(part, n)
+    interval = rate_sequence(part, n)
     assert interval is not None
     assert row.n == n, row.sentence
     assert row.value == pytest.approx(part / n), row.sentence
