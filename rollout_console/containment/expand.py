@@ -53,13 +53,12 @@ def rollout_widen(
             segment=part.segment,
             defaults={"share": rung.exposed[part.segment.slug]},
         )
-    reductions_forget(rollout_slug=rollout.slug)
     from_stage = rollout.stage
     rollout.stage = rung.position
     rollout.stage_at = now
     exposed = {slug: format(share.normalize(), "f") for slug, share in rung.exposed.items()}
     words = " + ".join(f"{slug} {float(share):.1%}" for slug, share in rung.exposed.items())
-    return rollout_changed(
+    number = rollout_changed(
         rollout,
         action="rollout.expanded",
         principal=principal,
@@ -77,3 +76,6 @@ def rollout_widen(
             **(data or {}),
         },
     )
+    # After the guards, which were changed with the rollout: alerts are locked last.
+    reductions_forget(rollout_slug=rollout.slug)
+    return number

@@ -250,6 +250,8 @@ def clocks_stop(
         action_route: only clocks that would hold this action route.
         by_itself: the console reduced, not a person: a clock that would roll back goes on.
     """
+    # Before any of its alerts: who acknowledges holds them in this order, and two could deadlock.
+    list(locks.incidents().filter(rollout=rollout_slug))
     alerts = Alert.objects.filter(rollout=rollout_slug, due_at__isnull=False).exclude(
         state=AlertState.RESOLVED
     )

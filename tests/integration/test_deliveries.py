@@ -21,6 +21,7 @@ from rollout_console.core.models import OutboxEvent
 from rollout_console.notifications.deliver import deliveries_send
 from rollout_console.notifications.fan_out import outbox_fan_out
 from rollout_console.notifications.models import Delivery, DeliveryAttempt, Subscription
+from rollout_console.notifications.payload import event_id
 from rollout_console.notifications.retention import _Round, deliveries_prune
 from rollout_console.notifications.selectors import deliveries_failing
 from rollout_console.notifications.services import (
@@ -37,6 +38,7 @@ from rollout_console.notifications.watch import deliveries_overdue
 from rollout_console.notifications.webhooks import webhook_send
 from rollout_console.rollouts.states import RolloutState
 from tests.factories import contain, principal, rollout_at
+from tests.mail_server import MailServer
 from tests.receivers import Receiver
 from tests.stack import wait_until
 
@@ -595,3 +597,33 @@ def test_what_is_over_goes_in_its_time_and_what_is_to_be_sent_stays(
     assert deliveries_prune(now=timezone.now() + timedelta(days=91)) == 2
     assert only().state == "failed"
     assert OutboxEvent.objects.count() == 1
+
+
+def test_mail_goes_by_smtp_and_says_why_it_does_not(workflow: Workflow, settings: Any) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST = "127.0.0.1"
+    Person.objects.filter(username="owner").update(email="owner@example.com")
+    with MailServer(refuse=True) as server:
+        settings.EMAIL_PORT = server.port
+        happened(workflow, owner="owner")
+        send()
+        delivery = Delivery.objects.get()
+        assert (delivery.state, delivery.error) == (
+            "failed",
+            "The mail server refuses this recipient.",
+        )
+        server.refuse = False
+        due()
+        send()
+        (mailed,) = server.mails
+    assert (mailed["To"], mailed["Subject"]) == (
+        "owner@example.com",
+        "An alert opened: Support reply",
+    )
+    # The same for every attempt, so that a mailbox shows it once.
+    assert (
+        mailed["Message-ID"] == f"<{event_id(delivery.event)}.{delivery.person_id}@rollout-console>"
+    )
+    happened(workflow, owner="owner")
+    send()
+    assert Delivery.objects.latest("pk").error.startswith("The mail server cannot be used:")

@@ -1,11 +1,12 @@
 """Incidents: what belongs together, who is told next, and what pages nobody."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from rollout_console.audit.models import AuditEntry
@@ -14,7 +15,7 @@ from rollout_console.containment.targets import Press
 from rollout_console.core.models import OutboxEvent
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
-from signals.alerts import escalation, grouping
+from signals.alerts import escalation, grouping, locks
 from signals.alerts.escalation import escalations_run
 from signals.alerts.incident_reads import incident_row
 from signals.alerts.incidents import (
@@ -35,6 +36,7 @@ from tests.factories import contain, person, principal, rollout_at
 from tests.ledger import arrive
 from tests.matrix import logged_in
 from tests.plans import plan_document
+from tests.stack import wait_until
 
 pytestmark = pytest.mark.django_db
 S = timedelta(seconds=1)
@@ -342,6 +344,38 @@ def test_a_rung_is_told_once_however_many_look() -> None:
     assert sorted(done) == [0, 0, 0, 1]
     assert [row["step"] for row in told("alert.escalated")] == [1]
     assert Incident.objects.get().rung == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_press_that_waits_for_an_answer_holds_none_of_its_alerts() -> None:
+    """Incident before alerts, everywhere: otherwise the two would wait for each other for ever."""
+    rollout, now = live(), timezone.now()
+    Guard.objects.filter(slug="quality-low").update(
+        response={"kind": "contain_after_hold", "action": "rollback"}
+    )
+    alert = trip(rollout, now)
+
+    def press() -> None:
+        try:
+            contain(rollout, "rollback", now=now + S)
+        finally:
+            connection.close()
+
+    def waits() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("select exists (select from pg_locks where not granted)")
+            return bool(cursor.fetchone()[0])
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            # As far as somebody who acknowledges gets first.
+            locks.incidents().get()
+            pressed = pool.submit(press)
+            wait_until(waits, within_s=20, what="the press waits")
+            Alert.objects.select_for_update(nowait=True).get(pk=alert.pk)
+        pressed.result(timeout=30)
+    alert.refresh_from_db()
+    assert (alert.due_at, alert.quiet) == (None, True)
 
 
 def test_a_rung_lost_half_way_is_told_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,5 +202,5 @@ def test_the_page_asks_the_same_however_much_there_is(
             asked(owner, "post", SUBSCRIPTIONS, webhook(receiver.url, name=name))
         failed(workflow, times=4)
     Delivery.objects.update(created_at=timezone.now() - timedelta(minutes=1))
-    with django_assert_num_queries(13):
+    with django_assert_num_queries(10):
         assert owner.get("/notifications/").status_code == 200

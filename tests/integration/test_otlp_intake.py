@@ -46,6 +46,7 @@ from tests.otlp import (
 Send = Callable[..., bytes]
 JSON = "application/json"
 PROTOBUF = "application/x-protobuf"
+PACKED_TOO_LARGE = gzip.compress(bytes(2**26 + 1), mtime=0)
 
 
 class Sender:
@@ -89,10 +90,10 @@ def test_an_empty_request_is_a_success_in_its_own_encoding(send: Sender, path: s
         (b'{"resourceSpans": 1}', JSON, {}, 400),
         (b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"kind": NaN}]}]}]}', JSON, {}, 400),
         (b"not gzip", PROTOBUF, {"HTTP_CONTENT_ENCODING": "gzip"}, 400),
-        (gzip.compress(b"{}")[:-4], JSON, {"HTTP_CONTENT_ENCODING": "gzip"}, 400),
+        (gzip.compress(b"{}", mtime=0)[:-4], JSON, {"HTTP_CONTENT_ENCODING": "gzip"}, 400),
         (b"{}", JSON, {"HTTP_CONTENT_ENCODING": "br"}, 415),
         (b"{}", "text/plain", {}, 415),
-        (gzip.compress(bytes(2**26 + 1)), PROTOBUF, {"HTTP_CONTENT_ENCODING": "gzip"}, 413),
+        (PACKED_TOO_LARGE, PROTOBUF, {"HTTP_CONTENT_ENCODING": "gzip"}, 413),
         (b"{}", JSON, {"HTTP_AUTHORIZATION": "Bearer wrong"}, 401),
     ],
 )

@@ -444,7 +444,16 @@ def test_a_plan_is_shown_as_it_was_applied(client: Client, live: Rollout) -> Non
 
 
 @pytest.mark.parametrize(
-    ("url", "most"), [("/", 15), ("/rollouts/{slug}/", 29), ("/alerts/", 9), ("/rollouts/", 6)]
+    ("url", "most"),
+    [
+        ("/", 15),
+        ("/rollouts/{slug}/", 30),
+        ("/alerts/", 9),
+        ("/incidents/", 10),
+        ("/incidents/{incident}/", 21),
+        ("/trips/", 12),
+        ("/rollouts/", 6),
+    ],
 )
 def test_pages_ask_few_questions(
     client: Client,
@@ -456,7 +465,9 @@ def test_pages_ask_few_questions(
     log_in(client, "owner")
     for header in ({}, {"X-Live": "1"}):
         with django_assert_max_num_queries(most):
-            client.get(url.format(slug=tripped.rollout), headers=header)
+            client.get(
+                url.format(slug=tripped.rollout, incident=tripped.incident_id), headers=header
+            )
 
 
 def hidden(body: str) -> dict[str, str]:
