@@ -14,6 +14,8 @@ from signals.engine.rates import LEAST_BLOCK
 CAP_TIMES: Final = 8.0
 # Parts of the wealth staked on "inside": what can be lost is bounded there, so more is staked.
 UNDER_STAKES: Final[Floats] = np.array([0.03, 0.1, 0.25, 0.5, 0.75, 0.95])
+# Parts of the wealth staked on a block of 5 seconds: most hold nothing, and some very much.
+HOURLY_STAKES: Final[Floats] = np.array([0.0001, 0.0004, 0.0015, 0.006, 0.02, 0.06])
 # Differences in standard deviations of one task, from just visible to plain.
 SHIFTS: Final[Floats] = np.asarray(0.02 * 1.5 ** np.arange(12), dtype=np.float64)
 # Tasks of both arms before which their spread is not known well enough to compare means.
@@ -77,10 +79,10 @@ def histogram_over_factors(counts: Floats, values: Floats) -> Floats:
 class Bets:
     """Capital staked on a mean being beyond a limit, or inside it, by factors made above."""
 
-    def __init__(self, expected_s: Floats) -> None:
+    def __init__(self, expected_s: Floats, *, stakes: Floats = STAKES) -> None:
         self.mixture = Mixture(
             expected_s,
-            log_effect_weights=np.full(len(STAKES), -np.log(len(STAKES))),
+            log_effect_weights=np.full(len(stakes), -np.log(len(stakes))),
             log_view_weights=np.zeros(1),
         )
 

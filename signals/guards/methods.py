@@ -9,7 +9,9 @@ from signals.buckets.measures import NOTHING, Measures, Part, bucket_bounds, tot
 from signals.catalogue import FACTS, STATES, Signal
 from signals.stats.estimate import part_of, reported
 
-Word = Literal["exact", "limit", "past", "shape", "exceedances", "bets", "normal", "categories"]
+Word = Literal[
+    "exact", "limit", "past", "shape", "exceedances", "bets", "hourly", "normal", "categories"
+]
 _SHARES: Final = frozenset({"share", "missing_share", "slow_share", "above_share"})
 _MEANS: Final = frozenset({"mean", "per_task"})
 
@@ -89,6 +91,8 @@ class Spec:
             return None if own else "bets"
         if source in _MEANS and self.signal.unit == "score":
             return "bets"
+        if source == "hourly" and (self.limit or 0) > 0 and not self.holds:
+            return "hourly"
         return None
 
 

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from signals.buckets.arrivals import Arrivals
+from signals.buckets.keys import BLOCK_S
 from signals.buckets.measures import bucket_bounds
 from signals.engine.categories import Categories, Category
 from signals.engine.effects import Floats
 from signals.engine.gaps import (
+    HOURLY_STAKES,
     Bets,
     MeanGaps,
     histogram_over_factors,
@@ -59,6 +61,7 @@ _BINS: Final = {"latency": (0, 104), "cost": (-92, 136)}
 _COARSER: Final = 3
 # Of so many of the stable release's tasks a quantile is taken.
 _LEAST_PAST: Final = 30
+_HOUR_S: Final = 3600.0
 _DAY_S: Final = 86_400.0
 # So many day-to-day deviations above the usual level a rate is still what the past allows.
 _DAYS_WIDE: Final = 2.0
@@ -79,6 +82,8 @@ class Memory(msgspec.Struct):
     seen: dict[int, int] = {}
     told: str = ""
     day: int = 0
+    # When the last block with something of it ended, seconds since evidence began.
+    until_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -197,6 +202,8 @@ class ExactPanel(Panel):
                 each.past is not None
                 and each.past.bad_a_minute <= MOST_FOLLOWED
                 and each.spec.margin == 0
+                # A criterion widens exposure: by the exact test alone (ADR 16).
+                and not each.spec.holds
                 for each in members
             ]
         )
@@ -337,6 +344,33 @@ class BetsPanel(Panel):
         self.engines["worse"].step(rows[some], np.stack(worse), elapsed_s=at[some])
         if self.holds:
             self.engines["fine"].step(rows[some], np.stack(fine), elapsed_s=at[some])
+
+
+class HourlyPanel(Panel):
+    """What comes in an hour against what is agreed: each block of 5 seconds is one value.
+
+    However unevenly it comes, the capital that bets on "more than agreed" has a mean of at most 1
+    while no block is expected to bring more, given those before it.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        super().__init__(members)
+        self.engines["worse"] = Bets(self.expected_s, stakes=HOURLY_STAKES)
+
+    def _step(self, rows: Rows, told: Sequence[tuple[Member, Taken]], at: Floats) -> None:
+        factors = []
+        for (member, taken), until_s in zip(told, at, strict=True):
+            n, total, _ = moments(member.spec, summed(a.measures for a in taken.candidate))
+            assert member.spec.limit is not None
+            usual = member.spec.limit * BLOCK_S / _HOUR_S
+            empty = max(0.0, (until_s - member.memory.until_s) / BLOCK_S - 1)
+            factors.append(
+                np.log1p(HOURLY_STAKES * (total / usual - 1)) + empty * np.log1p(-HOURLY_STAKES)
+            )
+            member.memory.until_s = float(until_s)
+            member.memory.n[0] += n
+            member.memory.total[0] += total
+        self.engines["worse"].step(rows, np.stack(factors), elapsed_s=at)
 
 
 class GapPanel(Panel):
@@ -494,6 +528,7 @@ PANELS: Final[Mapping[Word, Callable[[Sequence[Member]], Panel]]] = {
     "exceedances": LimitPanel,
     "past": PastPanel,
     "bets": BetsPanel,
+    "hourly": HourlyPanel,
     "normal": GapPanel,
     "shape": ShapePanel,
     "categories": CategoryPanel,

@@ -21,6 +21,7 @@ METHODS: Final = {
     "shape": "distribution",
     "exceedances": "exceedances",
     "bets": "betting",
+    "hourly": "betting",
     "normal": "asymptotic",
     "categories": "categories",
 }

@@ -45,6 +45,7 @@ ONE_OF_EACH: list[dict[str, Any]] = [
     {"signal": "quality_pass_rate", "compare": "history"},
     {"signal": "latency_p95_ms", "compare": "history"},
     {"signal": "cost_per_task_usd", "compare": "history"},
+    {"signal": "review_arrivals_per_hour", "compare": "limit", "limit": 40},
 ]
 
 
@@ -314,6 +315,22 @@ def test_the_paths_own_past_is_a_reference(rollout: Rollout) -> None:
     assert "below what its past makes plausible; by chance: less than 1 in" in (
         verdict("t11").sentence
     )
+
+
+@pytest.mark.parametrize(("every_s", "word"), [(100, "quiet"), (20, "tripped")])
+def test_what_comes_in_an_hour_is_held_against_the_clock(
+    rollout: Rollout, every_s: int, word: str
+) -> None:
+    """36 an hour against 40 is quiet for hours, 180 is not; in bursts or not."""
+    for n in range(3600 // every_s):
+        at = START + timedelta(seconds=every_s * n + 3)
+        tasks(rollout, at, passed=4, review_requested=1)
+
+    look(3600 + 10)
+
+    found = verdict("t14")
+    assert found.verdict == word, found.sentence
+    assert found.evidence["method"] == "betting"
 
 
 def test_a_past_that_nobody_knows_is_said(rollout: Rollout) -> None:
