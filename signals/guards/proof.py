@@ -1,5 +1,6 @@
 """What evidence says of a guard, beside the numbers of its window. Pure: no Django, no clock."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import exp, floor, log, log10
@@ -98,6 +99,24 @@ def chance_text(log_e: float) -> str:
         return "likely"
     unit = 10 ** max(0, floor(log10(times)) - 1)
     return f"less than 1 in {int(times * (1 + 1e-12)) // unit * unit:,}"
+
+
+def proof_text(evidence: Mapping[str, Any]) -> str:
+    """Return what a verdict kept of its proof in a line for a statistician; "" without one."""
+    if "e_value" not in evidence:
+        return ""
+    parts = [f"e-value {evidence['e_value']:,.4g} against “not worse” ({evidence['method']})"]
+    if evidence["e_value_fine"] is not None:
+        parts.append(f"{evidence['e_value_fine']:,.4g} against “worse than allowed”")
+    if evidence["shared_by"]:
+        many = f"mean of the rollout's {evidence['shared_by']:,} triggers"
+        parts.append(f"{many} {evidence['e_value_mean']:,.4g}")
+    parts.append(f"decides at {evidence['threshold']:,.0f} (budget {evidence['budget'] * 100:g} %)")
+    arms = ((name, evidence[name]) for name in ("candidate", "stable"))
+    told = [f"{name} n {arm['n']:,}, bad {arm['bad']:,}" for name, arm in arms if arm["n"]]
+    if evidence["last_block"]:
+        told.append(f"evidence blocks {evidence['first_block']} to {evidence['last_block']}")
+    return "; ".join([*parts, *told])
 
 
 def _shown(log_e: float) -> float:

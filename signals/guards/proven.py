@@ -92,7 +92,7 @@ def runs_needed_by(rule: Rule, proof: Proof) -> int | None:
     elif per_task > 0:
         lacks = min(lacks + max(0.0, -proof.log_fine), PASSES + MIXING)
     if per_task <= 0:
-        return None
+        return short or None
     needed = max(short, ceil(lacks / per_task))
     return max(1, needed) if needed <= _MOST_NEEDED else None
 
