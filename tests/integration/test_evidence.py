@@ -18,7 +18,7 @@ from signals.buckets.models import (
     EvidenceBlock,
     FailureLedger,
     HourBucket,
-    Measures,
+    MinuteBucket,
 )
 from signals.guards.models import Guard, GuardState, Verdict
 from signals.guards.services import guards_define, guards_look
@@ -86,7 +86,7 @@ def usual_days(rollout: Rollout) -> None:
             latencies=[200.0 + 30 * (i % 40) for i in range(40)],
             costs=[0.01 + 0.001 * (i % 40) for i in range(40)],
         )
-        fields = {f.attname: getattr(made, f.attname) for f in Measures._meta.get_fields()}
+        fields = {f.attname: getattr(made, f.attname) for f in MinuteBucket._meta.concrete_fields}
         fields.pop("id", None)
         HourBucket.objects.create(**fields)
 
