@@ -12,7 +12,7 @@ from rollout_console.catalog.models import Segment, WorkflowPath
 from rollout_console.rollouts.models import PathMode, Rollout
 from signals.alerts.models import Alert
 from signals.buckets.models import ArrivalLedger
-from signals.guards.models import Guard, Verdict
+from signals.guards.models import Guard, GuardState, Verdict
 from tests.factories import contain, principal
 from tests.ledger import arrive
 
@@ -87,6 +87,8 @@ def undecided(rollout: Rollout) -> None:
 
 def failing(rollout: Rollout) -> None:
     Guard.objects.filter(slug="cost-inside").update(limit=0.01)
+    # A guard's definition never changes in place: what evidence said of the old one is no more.
+    GuardState.objects.filter(guard__slug="cost-inside").delete()
 
 
 def no_data(rollout: Rollout) -> None:

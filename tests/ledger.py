@@ -1,7 +1,7 @@
 """Ledger and bucket rows for tests, in the columns that the drain writes."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from math import ceil, log2
 from typing import Any
 
@@ -10,6 +10,8 @@ from signals.buckets.event_time import floor
 from signals.buckets.folds import COARSE_S
 from signals.buckets.keys import ARM_CANDIDATE, BLOCK_S
 from signals.buckets.models import ArrivalLedger, Measures, MinuteBucket, StaleBucket
+from signals.ingest.ids import uuid7
+from signals.ingest.models import IngestBatch
 
 
 def bucket_of(value: float) -> int:
@@ -25,14 +27,20 @@ def arrive(
     arm: int = ARM_CANDIDATE,
     segment_id: int | None = 0,
     mode: int = 0,
-    drain: int = 1,
+    drain: int | None = None,
     passed: int = 0,
     failed: int = 0,
     latencies: Sequence[float] = (),
     costs: Sequence[float] = (),
     **measures: Any,
 ) -> ArrivalLedger:
-    """Add one ledger row that arrived at `at`; `n` follows from what is given."""
+    """Add one ledger row that arrived at `at`; `n` follows from what is given.
+
+    It is brought by a batch of its own, or by the drain that is given, which no evidence block
+    takes in.
+    """
+    if drain is None:
+        drain = drained(at).seq
     row = ArrivalLedger(
         **_values(path, passed, failed, latencies, costs, measures),
         minute=at.replace(second=0, microsecond=0),
@@ -46,6 +54,28 @@ def arrive(
     )
     row.save(force_insert=True)
     return row
+
+
+def drained(at: datetime) -> IngestBatch:
+    """Add a batch that is drained and folded, of the evidence block before `at`: that is over."""
+    return IngestBatch.objects.create(
+        id=uuid7(),
+        received_at=at - timedelta(seconds=BLOCK_S),
+        token_name="test",
+        n_accepted=1,
+        n_rejected=0,
+        body_bytes=0,
+        state="drained",
+        drained_at=at,
+        folded_at=at,
+        duplicates=0,
+        evidence_due=True,
+    )
+
+
+def over(moment: datetime) -> datetime:
+    """Return when the evidence block that holds a moment is over, so that a look takes it in."""
+    return datetime.fromtimestamp((int(moment.timestamp()) // BLOCK_S + 1) * BLOCK_S, tz=UTC)
 
 
 def bucket(

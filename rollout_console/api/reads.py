@@ -134,6 +134,16 @@ class VerdictsView(ApiView):
         return Response({"results": rows.verdict_dicts(rollout.slug, now=self.now), "next": None})
 
 
+class RecommendationView(ApiView):
+    @extend_schema(
+        summary="What to do with a rollout, with ranked reasons",
+        responses=bodies.RecommendationOut,
+    )
+    def get(self, request: Request, slug: str) -> Response:
+        rollout = rollout_readable(self, slug)
+        return Response(rows.recommendation_dict(rollout, now=self.now))
+
+
 class ReadinessView(ApiView):
     @extend_schema(summary="The readiness gate", responses=bodies.ReadinessOut)
     def get(self, request: Request, slug: str) -> Response:

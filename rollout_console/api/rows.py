@@ -8,6 +8,7 @@ from typing import Any, Final
 from rollout_console.catalog.models import ReleaseChange, Workflow, WorkflowPath
 from rollout_console.containment.policy import safest
 from rollout_console.exposure.compile import tightest
+from rollout_console.rollouts.advising import recommendation_of
 from rollout_console.rollouts.models import Rollout
 from signals.alerts.models import Alert, AlertState
 from signals.alerts.selectors import AlertRow
@@ -193,6 +194,13 @@ def alert_dict(row: AlertRow) -> dict[str, Any]:
         "contained_at": row.contained_at,
         "quiet": row.quiet,
     }
+
+
+def recommendation_dict(rollout: Rollout, *, now: datetime) -> dict[str, Any]:
+    """Return the recommendation; no advice for a rollout that exposes nobody."""
+    stages = rollout.stages.values_list("position", flat=True).distinct().count()
+    found = recommendation_of(rollout, verdict_rows([rollout.slug], now), stages=stages)
+    return {"advice": None, "reasons": []} if found is None else found.document()
 
 
 def _verdict(row: VerdictRow) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from rest_framework import serializers
 from rollout_console.api.fields import Body, Choice, Flag, JsonMap, Moment, Number, Text, Whole
 from rollout_console.containment.policy import REASONS
 from rollout_console.rollouts.readiness import ITEMS
+from rollout_console.rollouts.recommendation import Advice
 
 CONTAINMENT_ACTIONS: Final = (
     "pause",
@@ -243,6 +244,17 @@ class VerdictOut(Out):
     needs = NeedsOut(allow_null=True)
     sentence = serializers.CharField()
     ledger_block = serializers.IntegerField()
+
+
+class ReasonOut(Out):
+    advice = serializers.ChoiceField(list(Advice))
+    guard = serializers.CharField(help_text="Empty where no guard says it.")
+    sentence = serializers.CharField()
+
+
+class RecommendationOut(Out):
+    advice = serializers.ChoiceField(list(Advice), allow_null=True)
+    reasons = ReasonOut(many=True)
 
 
 class MissingOut(Out):

@@ -36,6 +36,11 @@ urlpatterns = [
     path("v1/rollouts", reads.RolloutsView.as_view(), name="rollouts"),
     path("v1/rollouts/<str:slug>", reads.RolloutView.as_view(), name="rollout"),
     path("v1/rollouts/<str:slug>/verdicts", reads.VerdictsView.as_view(), name="verdicts"),
+    path(
+        "v1/rollouts/<str:slug>/recommendation",
+        reads.RecommendationView.as_view(),
+        name="recommendation",
+    ),
     path("v1/rollouts/<str:slug>/readiness", reads.ReadinessView.as_view(), name="readiness"),
     path("v1/rollouts/<str:slug>/mix", economics.MixView.as_view(), name="mix"),
     path("v1/rollouts/<str:slug>/economics", economics.EconomicsView.as_view(), name="economics"),

@@ -26,9 +26,9 @@ from signals.buckets.keys import ARM_CANDIDATE, ARM_STABLE
 from signals.buckets.selectors import signal_series
 from signals.catalogue import Signal
 from signals.format import bare_text, limit_text, value_text
-from signals.guards.decide import beyond, ends
 from signals.guards.evidence import is_critical, limit_of, signal_of_guard, started_at
 from signals.guards.models import Compare, Guard
+from signals.guards.words import beyond, ends
 from signals.ingest.damage import damage_first
 from signals.stats.intervals import Interval
 

@@ -72,6 +72,26 @@ def span_parts(
     return found
 
 
+def block_parts(
+    signals: Collection[Signal], *, rows: str, key: str, given: Sequence[Any]
+) -> dict[tuple[Any, ...], dict[str, Part]]:
+    """Return what evidence blocks brought for the feeds of `signals`, by key and feed.
+
+    Args:
+        rows: SQL of a ledger's rows `l` with their blocks, with a place for the ledger's name.
+        key: the columns that part them.
+        given: the parameters of `rows`.
+    """
+
+    def source(fold: Fold) -> tuple[str, list[Any]]:
+        return rows.format(ledger=fold.ledger), list(given)
+
+    found: dict[tuple[Any, ...], dict[str, Part]] = {}
+    for place, name, part in _read(signals, _Source(source, "", [], tuple(key.split(", ")), [])):
+        found.setdefault(tuple(place), {})[name] = part
+    return found
+
+
 def step_parts(
     signal: Signal,
     *,

@@ -135,7 +135,7 @@ def _points(
     signal: Signal, line: Asked, steps: Iterable[tuple[datetime, Measures]], *, step_s: int
 ) -> Iterable[Point]:
     for moment, measures in steps:
-        value = estimate(signal, measures, span_s=step_s, slow_ms=line.slow_ms)
+        value = estimate(signal, measures, span_s=step_s, slow_ms=line.slow_ms, always=True)
         if value is not None:
             yield Point(moment, value.value, value.low, value.high, value.n)
 

@@ -132,6 +132,27 @@ class ArrivalLedger(Measures, Arrived):
         return f"drain {self.drain} path {self.path_id} n {self.n}"
 
 
+class EvidenceBlock(models.Model):
+    """Which drains the statistical guards took in together, in what order: see `blocks`.
+
+    `number` is that of the 5-second arrival block, later for what was drained after its own had
+    been taken. A drain is in one of them; `firsts` and `lasts` are the ends of runs of drains.
+    `repaired` says that the ledger was counted again, so that evidence is to be made anew.
+    """
+
+    number = models.BigIntegerField(primary_key=True)
+    firsts = ArrayField(models.BigIntegerField())
+    lasts = ArrayField(models.BigIntegerField())
+    closed_at = models.DateTimeField()
+    repaired = models.BooleanField(default=False, db_default=False)
+
+    class Meta:
+        db_table = "evidence_block"
+
+    def __str__(self) -> str:
+        return f"{self.number}"
+
+
 class MinuteBucket(Measures):
     """A fold of the ledger by event minute, for pages."""
 

@@ -386,7 +386,7 @@ def signal_series(
             live = is_live(start, end, by_event=known.by_event)
             failures = step_failures(arms=served_arms, live=live, **reading)
         for moment, measures in between(steps, start=since, end=until):
-            found = estimate(known, measures, span_s=step_s, slow_ms=slow_ms)
+            found = estimate(known, measures, span_s=step_s, slow_ms=slow_ms, always=True)
             if known.source == "repeats":
                 found = repeats(failures.get(moment, Counter()), n=measures.n)
             if found is not None:

@@ -1,18 +1,34 @@
 """What a guard says, from evidence. Pure: no Django, no clock; callers pass `now`.
 
-The ranges are the fixed-time ones of `signals.stats.intervals`; always-valid ones replace them
-with the decisions issue, and this rule stays as it is.
+What is compared with stable, a limit or the past is decided by always-valid evidence, in
+`signals.guards.proven`; facts, caps and silence are decided here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from enum import StrEnum
+from dataclasses import replace
+from datetime import datetime
 from math import ceil, isfinite
 from typing import Final, Literal
 
-from signals.catalogue import FACTS, RARE, STATES, Signal
-from signals.format import bare_text, range_text, span_text, value_text
+from signals.catalogue import FACTS, RARE, Signal
+from signals.format import bare_text, span_text, value_text
+from signals.guards.proven import decide_proven, too_few
+from signals.guards.words import (
+    Decision,
+    Evidence,
+    Rule,
+    Word,
+    beyond,
+    clock,
+    ends,
+    heading,
+    measured,
+    points,
+    sentence_start,
+    span_of,
+    with_numbers,
+    word_open,
+)
 from signals.stats.estimate import Estimate, difference
 from signals.stats.intervals import Interval
 
@@ -26,71 +42,7 @@ _MOST_NEEDED: Final = 10_000_000
 DEFAULT_TRIGGER_WINDOW_S: Final = 900
 DEFAULT_MIN_N: Final = 30
 
-Compare = Literal["limit", "stable", "history", "hard_cap"]
 CellState = Literal["inside", "near", "over", "too_few", "stale"]
-
-
-class Word(StrEnum):
-    HOLDING = "holding"
-    FAILING = "failing"
-    UNDECIDED = "undecided"
-    QUIET = "quiet"
-    WATCHING = "watching"
-    TRIPPED = "tripped"
-    BLIND = "blind"
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A guard's definition, as far as deciding needs it. `margin` is in the signal's unit."""
-
-    is_trigger: bool
-    signal: Signal
-    compare: Compare
-    limit: float | None
-    margin: float | None
-    window_s: int
-    min_n: int
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What arrived in scope. The window ends at the newest arrival, not at the look.
-
-    So a batch that was drained late is judged as it would have been on time, and the numbers
-    stand still, with their age, while nothing arrives.
-
-    `since` is the window's start and `started_at` where all evidence starts; `data_at` is the
-    newest arrival of a task that reported the signal; `recent_n` how many did so in the window
-    that ends there. `largest` is the greatest single task for a hard cap; `what` names what was
-    counted, where a signal counts the commonest of several. `distrusted` says why what arrived is
-    not to be believed, "" where nothing speaks against it. `outside` is what another system's alert
-    says that trips this trigger, `marked` what one says of the path; "" for none.
-    """
-
-    started_at: datetime
-    since: datetime
-    data_at: datetime | None = None
-    recent_n: int = 0
-    candidate: Estimate | None = None
-    stable: Estimate | None = None
-    largest: Estimate | None = None
-    what: str = ""
-    distrusted: str = ""
-    outside: str = ""
-    marked: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A verdict with the numbers it stands on, in the signal's unit, and a plain sentence."""
-
-    word: Word
-    sentence: str
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
 
 
 def decide(
@@ -136,13 +88,15 @@ def _decide_own(
 ) -> Decision:
     """Return what our own numbers say."""
     open_word = Word.WATCHING if rule.is_trigger else Word.UNDECIDED
-    head = _head(rule.signal)
+    head = heading(rule.signal)
     if not rule.signal.collected:
         return Decision(open_word, f"{head}: what this needs is not collected yet.")
-    if rule.compare == "history":
-        return Decision(open_word, f"{head}: comparing with the path's past is not possible yet.")
+    if rule.compare == "history" and evidence.proof is None:
+        return Decision(
+            open_word, f"{head}: there is no past of the stable release to compare with."
+        )
     if queue_age_s is not None and queue_age_s > queue_limit_s:
-        return _with_numbers(
+        return with_numbers(
             Word.BLIND,
             f"{head}: reports have waited {span_text(queue_limit_s)} and longer to be counted, so"
             " nothing is known of it now.",
@@ -163,12 +117,14 @@ def _decide_own(
         n=evidence.recent_n,
     )
     if (now - evidence.data_at).total_seconds() > allowed_s:
-        return _with_numbers(
+        return with_numbers(
             Word.BLIND,
-            f"{head}: no task has reported it since {_clock(evidence.data_at)} (at most"
+            f"{head}: no task has reported it since {clock(evidence.data_at)} (at most"
             f" {span_text(allowed_s)} is usual), so nothing is known of it now.",
             evidence.largest or evidence.candidate,
         )
+    if evidence.proof is not None:
+        return decide_proven(rule, evidence, evidence.proof)
     if rule.compare == "stable":
         return _decide_stable(rule, evidence)
     return _decide_by_value(rule, evidence)
@@ -191,9 +147,9 @@ def _decide_distrusted(rule: Rule, evidence: Evidence) -> Decision:
         and beyond(rule.signal, found.value, rule.limit)
     ):
         return _decide_cap(rule, evidence)
-    return _with_numbers(
+    return with_numbers(
         Word.BLIND,
-        f"{_head(rule.signal)}: not to be trusted now. {evidence.distrusted}",
+        f"{heading(rule.signal)}: not to be trusted now. {evidence.distrusted}",
         found or evidence.candidate,
     )
 
@@ -295,18 +251,6 @@ def used_share(signal: Signal, value: float | None, limit: float | None) -> floa
     return 0.0 if value <= limit else 1.0 + value - limit
 
 
-def beyond(signal: Signal, value: float, limit: float) -> bool:
-    """Whether `value` is worse than `limit`; the limit itself is still allowed."""
-    return value < limit if signal.better == "higher" else value > limit
-
-
-def ends(signal: Signal, interval: Interval) -> tuple[float, float]:
-    """Return the better and the worse end of a range."""
-    if signal.better == "higher":
-        return interval.high, interval.low
-    return interval.low, interval.high
-
-
 _BY_WORD: Final[Mapping[str, CellState]] = {
     Word.HOLDING: "inside",
     Word.QUIET: "inside",
@@ -318,87 +262,87 @@ _BY_WORD: Final[Mapping[str, CellState]] = {
 def _decide_limit(rule: Rule, evidence: Evidence) -> Decision:
     found = evidence.candidate
     if found is None or rule.limit is None:
-        return _too_few(rule, evidence)
+        return too_few(rule, evidence)
     if rule.signal.source in FACTS:
         return _decide_count(rule, evidence, found, rule.limit)
     if found.n < rule.min_n:
-        return _too_few(rule, evidence)
+        return too_few(rule, evidence)
     interval = found.interval
     agreed = f"the agreed {bare_text(rule.signal, rule.limit)}"
     if interval is None:
         outside = beyond(rule.signal, found.value, rule.limit)
-        word = _open_word(rule, outside)
+        word = word_open(rule, outside)
         where = "beyond" if outside else "inside"
-        return _with_numbers(
+        return with_numbers(
             word,
-            f"{_measured(rule, evidence, found)}, {where} {agreed}; how sure that is, is not known"
+            f"{measured(rule, evidence, found)}, {where} {agreed}; how sure that is, is not known"
             " yet.",
             found,
         )
     best, worst = ends(rule.signal, interval)
     if beyond(rule.signal, best, rule.limit):
         side = "below" if rule.signal.better == "higher" else "above"
-        return _with_numbers(
+        return with_numbers(
             Word.TRIPPED if rule.is_trigger else Word.FAILING,
-            f"{_measured(rule, evidence, found)}, {side} {agreed}.",
+            f"{measured(rule, evidence, found)}, {side} {agreed}.",
             found,
         )
     if not beyond(rule.signal, worst, rule.limit):
-        return _with_numbers(
+        return with_numbers(
             Word.QUIET if rule.is_trigger else Word.HOLDING,
-            f"{_measured(rule, evidence, found)}, inside {agreed}.",
+            f"{measured(rule, evidence, found)}, inside {agreed}.",
             found,
         )
     # An end that so few tasks cannot bound is no sign of harm by itself.
     alarming = isfinite(worst) or beyond(rule.signal, found.value, rule.limit)
-    return _with_numbers(
-        _open_word(rule, alarming),
-        f"{_measured(rule, evidence, found)}; too early to tell from {agreed}.",
+    return with_numbers(
+        word_open(rule, alarming),
+        f"{measured(rule, evidence, found)}; too early to tell from {agreed}.",
         found,
     )
 
 
 def _decide_count(rule: Rule, evidence: Evidence, found: Estimate, limit: float) -> Decision:
     """A count above its limit is a fact, not an estimate: it needs no least number of tasks."""
-    text = _measured(rule, evidence, found)
+    text = measured(rule, evidence, found)
     agreed = f"the agreed {bare_text(rule.signal, limit)}"
     if found.value > limit:
         word = Word.TRIPPED if rule.is_trigger else Word.FAILING
-        return _with_numbers(word, f"{text}, above {agreed}.", found)
+        return with_numbers(word, f"{text}, above {agreed}.", found)
     if rule.is_trigger:
-        return _with_numbers(Word.QUIET, f"{text}, inside {agreed}.", found)
+        return with_numbers(Word.QUIET, f"{text}, inside {agreed}.", found)
     needed = least_n(rule.signal, rule.min_n) - found.n
     if needed <= 0:
-        return _with_numbers(Word.HOLDING, f"{text}, inside {agreed}.", found)
+        return with_numbers(Word.HOLDING, f"{text}, inside {agreed}.", found)
     rare = "something this rare needs" if rule.signal.source in RARE else "needs"
-    return _with_numbers(Word.UNDECIDED, f"{text}; {rare} about {needed:,} more tasks.", found)
+    return with_numbers(Word.UNDECIDED, f"{text}; {rare} about {needed:,} more tasks.", found)
 
 
 def _decide_cap(rule: Rule, evidence: Evidence) -> Decision:
     found = evidence.largest or evidence.candidate
     if found is None or rule.limit is None:
-        return _too_few(rule, evidence)
+        return too_few(rule, evidence)
     single = evidence.largest is not None
-    span = _span(rule, evidence)
+    span = span_of(rule, evidence)
     shown = value_text(rule.signal, found.value)
     cap = f"the cap of {bare_text(rule.signal, rule.limit)}"
     if single:
         most = "least" if rule.signal.own and rule.signal.better == "higher" else "most"
         verb = "cost" if rule.signal.unit == "usd" else "took"
         verb = "reported" if rule.signal.own else verb
-        text = f"{_head(rule.signal)}: the {most} that one task {verb} was {shown}"
+        text = f"{heading(rule.signal)}: the {most} that one task {verb} was {shown}"
     else:
-        text = _sentence_start(rule.signal, found.value, evidence.what)
+        text = sentence_start(rule.signal, found.value, evidence.what)
     text = f"{text} ({span}, n {found.n:,})"
     if beyond(rule.signal, found.value, rule.limit):
         word = Word.TRIPPED if rule.is_trigger else Word.FAILING
         side = "below" if rule.signal.better == "higher" else "above"
-        return _with_numbers(word, f"{text}, {side} {cap}.", found)
+        return with_numbers(word, f"{text}, {side} {cap}.", found)
     needed = least_n(rule.signal, rule.min_n) - found.n
     if rule.is_trigger or needed <= 0:
         word = Word.QUIET if rule.is_trigger else Word.HOLDING
-        return _with_numbers(word, f"{text}, inside {cap}.", found)
-    return _with_numbers(
+        return with_numbers(word, f"{text}, inside {cap}.", found)
+    return with_numbers(
         Word.UNDECIDED, f"{text}; needs about {needed:,} more {rule.signal.counted}.", found
     )
 
@@ -411,12 +355,12 @@ def _decide_stable(rule: Rule, evidence: Evidence) -> Decision:
     """
     found, stable = evidence.candidate, evidence.stable
     if found is None or found.n < rule.min_n:
-        return _too_few(rule, evidence)
-    text = _measured(rule, evidence, found)
+        return too_few(rule, evidence)
+    text = measured(rule, evidence, found)
     if stable is None or stable.n < rule.min_n:
         have = 0 if stable is None else stable.n
-        return _with_numbers(
-            _open_word(rule, alarming=True),
+        return with_numbers(
+            word_open(rule, alarming=True),
             f"{text}; the stable release has {have:,} of {rule.min_n:,} {rule.signal.counted}"
             " needed to compare.",
             found,
@@ -424,8 +368,8 @@ def _decide_stable(rule: Rule, evidence: Evidence) -> Decision:
     gap = difference(found, stable)
     beside = f"{text}; stable: {value_text(rule.signal, stable.value)} (n {stable.n:,})"
     if gap is None or rule.signal.source in FACTS:
-        return _with_numbers(
-            _open_word(rule, alarming=True), f"{beside}; how sure that is, is not known yet.", found
+        return with_numbers(
+            word_open(rule, alarming=True), f"{beside}; how sure that is, is not known yet.", found
         )
     margin = rule.margin or 0.0
     # Harm is how much worse the candidate is, whichever direction is the better one.
@@ -433,17 +377,15 @@ def _decide_stable(rule: Rule, evidence: Evidence) -> Decision:
     seen = found.value - stable.value
     if rule.signal.better == "higher":
         seen = -seen
-    allowed = f" more than the {_points(rule.signal, margin)} allowed" if margin else ""
+    allowed = f" more than the {points(rule.signal, margin)} allowed" if margin else ""
     if harm.low > margin:
         word = Word.TRIPPED if rule.is_trigger else Word.FAILING
-        return _with_numbers(word, f"{beside}, worse by{allowed or ' more than chance'}.", found)
+        return with_numbers(word, f"{beside}, worse by{allowed or ' more than chance'}.", found)
     if harm.high <= margin:
         word = Word.QUIET if rule.is_trigger else Word.HOLDING
-        return _with_numbers(
-            word, f"{beside}, not worse{' than allowed' if margin else ''}.", found
-        )
-    return _with_numbers(
-        _open_word(rule, alarming=seen > margin), f"{beside}; too early to tell apart.", found
+        return with_numbers(word, f"{beside}, not worse{' than allowed' if margin else ''}.", found)
+    return with_numbers(
+        word_open(rule, alarming=seen > margin), f"{beside}; too early to tell apart.", found
     )
 
 
@@ -451,14 +393,14 @@ def _decide_age(rule: Rule, evidence: Evidence, now: datetime) -> Decision:
     newest = evidence.data_at or evidence.started_at
     age = max(0.0, (now - newest).total_seconds())
     n = evidence.recent_n
-    text = f"The newest task came at {_clock(newest)}"
+    text = f"The newest task came at {clock(newest)}"
     if evidence.data_at is None:
-        text = f"No task has come since {_clock(newest)}"
+        text = f"No task has come since {clock(newest)}"
     if rule.limit is not None and age > rule.limit:
         word = Word.TRIPPED if rule.is_trigger else Word.FAILING
         sentence = f"{text}, longer ago than the agreed {bare_text(rule.signal, rule.limit)}."
     elif evidence.data_at is None or rule.limit is None:
-        word, sentence = _open_word(rule, alarming=True), f"{text}."
+        word, sentence = word_open(rule, alarming=True), f"{text}."
     else:
         word = Word.QUIET if rule.is_trigger else Word.HOLDING
         sentence = f"{text}, inside the agreed {bare_text(rule.signal, rule.limit)}."
@@ -466,85 +408,13 @@ def _decide_age(rule: Rule, evidence: Evidence, now: datetime) -> Decision:
 
 
 def _without_data(rule: Rule, evidence: Evidence, now: datetime) -> Decision:
-    head = _head(rule.signal)
+    head = heading(rule.signal)
     allowed_s = stale_after_s(window_s=rule.window_s, span_s=0, n=0)
     if (now - evidence.started_at).total_seconds() > allowed_s:
         return Decision(
             Word.BLIND,
-            f"{head}: no task has reported it since {_clock(evidence.started_at)}, so nothing is"
+            f"{head}: no task has reported it since {clock(evidence.started_at)}, so nothing is"
             " known of it.",
         )
     word = Word.WATCHING if rule.is_trigger else Word.UNDECIDED
     return Decision(word, f"{head}: no task has reported it yet.")
-
-
-def _too_few(rule: Rule, evidence: Evidence) -> Decision:
-    found = evidence.candidate
-    head = _head(rule.signal)
-    have = 0 if found is None else found.n
-    span = _span(rule, evidence)
-    needed = f"{head}: {have:,} of {rule.min_n:,} {rule.signal.counted} needed ({span})"
-    if found is None:
-        return Decision(_open_word(rule, alarming=False), f"{needed}.")
-    outside = (
-        rule.compare == "limit"
-        and rule.limit is not None
-        and beyond(rule.signal, found.value, rule.limit)
-    )
-    shown = value_text(rule.signal, found.value)
-    against = f", beyond the agreed {bare_text(rule.signal, rule.limit or 0.0)}" if outside else ""
-    return _with_numbers(
-        _open_word(rule, alarming=outside), f"{needed}; so far {shown}{against}.", found
-    )
-
-
-def _open_word(rule: Rule, alarming: bool) -> Word:
-    if not rule.is_trigger:
-        return Word.UNDECIDED
-    return Word.WATCHING if alarming else Word.QUIET
-
-
-def _with_numbers(word: Word, sentence: str, found: Estimate | None) -> Decision:
-    if found is None:
-        return Decision(word, sentence)
-    return Decision(word, sentence, found.value, found.low, found.high, found.n)
-
-
-def _measured(rule: Rule, evidence: Evidence, found: Estimate) -> str:
-    facts = [_span(rule, evidence), f"n {found.n:,}"]
-    if rule.signal.source in STATES:
-        # A trigger counts only what was asked for since its evidence starts.
-        asked = f"asked since {_clock(evidence.started_at)}" if rule.is_trigger else "now"
-        facts = [asked, f"{found.n:,} tasks {_span(rule, evidence)}"]
-    elif rule.signal.source not in RARE and (
-        text := range_text(rule.signal, found.low, found.high)
-    ):
-        facts.insert(0, f"95 % range {text}")
-    return f"{_sentence_start(rule.signal, found.value, evidence.what)} ({', '.join(facts)})"
-
-
-def _sentence_start(signal: Signal, value: float, what: str = "") -> str:
-    phrase = signal.phrase.format(value_text(signal, value))
-    if what:
-        phrase = f"{phrase}: {what}"
-    if ":" in signal.title:
-        return f"{_head(signal)}: {phrase}"
-    return phrase[:1].upper() + phrase[1:]
-
-
-def _head(signal: Signal) -> str:
-    return signal.title.partition(":")[0]
-
-
-def _span(rule: Rule, evidence: Evidence) -> str:
-    if evidence.since <= evidence.started_at:
-        return f"since {_clock(evidence.started_at)}"
-    return f"last {span_text(rule.window_s)}"
-
-
-def _points(signal: Signal, value: float) -> str:
-    return f"{value * 100:.10g} points" if signal.unit == "share" else bare_text(signal, value)
-
-
-def _clock(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%H:%M:%S} UTC"

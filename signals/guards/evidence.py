@@ -13,9 +13,10 @@ from signals.buckets.measures import Measures, total
 from signals.buckets.scopes import Scope, Span
 from signals.buckets.selectors import NewestArrival, newest_arrivals, span_measures
 from signals.catalogue import STATES, Signal, signal_of
-from signals.guards.decide import LEAST_SILENCE_S, Evidence
+from signals.guards.decide import LEAST_SILENCE_S
 from signals.guards.models import Compare, Guard, GuardKind, Verdict
 from signals.guards.pace import in_reach
+from signals.guards.words import Evidence
 from signals.health.rules import Distrust, distrust_of
 from signals.health.selectors import assignments_now, distrusts, worst
 from signals.outside.selectors import OutsideFact
@@ -298,6 +299,7 @@ class _Window:
             measures,
             span_s=span_s,
             slow_ms=None if slow_ms is None else float(slow_ms),
+            always=True,
         )
 
 

@@ -65,6 +65,8 @@ class Guard(models.Model):
     armed = models.BooleanField(default=False)
     retired_at = models.DateTimeField(null=True)
     evidence_from = models.DateTimeField(null=True)
+    # What the path did before, read once when evidence of it began: `signals.guards.reference`.
+    reference = models.JSONField(null=True)
     created_at = models.DateTimeField()
 
     class Meta:
@@ -94,6 +96,8 @@ class Verdict(models.Model):
     data_at = models.DateTimeField(null=True)
     sentence = models.TextField()
     ledger_block = models.BigIntegerField(default=0)
+    # What the word stands on: `signals.guards.proof.Proof.document`, {} for facts and caps.
+    evidence = models.JSONField(default=dict, db_default={})
     evaluated_at = models.DateTimeField()
     since = models.DateTimeField()
 
@@ -104,6 +108,34 @@ class Verdict(models.Model):
 
     def __str__(self) -> str:
         return f"{self.guard_id} {self.verdict}"
+
+
+class GuardState(models.Model):
+    """What a guard's evidence came to after a block: a cache, equal to what the ledger gives.
+
+    Made anew where `engine` (the version of the method), `evidence_from` or `method` differ.
+    `log_worse` and `log_fine` are log e-values: against "not worse", and, for criteria, against
+    "worse by the margin, or beyond the limit".
+    """
+
+    guard = models.OneToOneField(
+        Guard, primary_key=True, on_delete=models.CASCADE, related_name="state"
+    )
+    engine = models.IntegerField()
+    method = models.CharField(max_length=12)
+    evidence_from = models.DateTimeField()
+    # The last evidence block that it took in; and the first and the last with something of it.
+    block = models.BigIntegerField()
+    first_block = models.BigIntegerField(default=0)
+    told_block = models.BigIntegerField(default=0)
+    log_worse = models.FloatField()
+    log_fine = models.FloatField(null=True)
+    # What of it verdicts say: tasks, bad ones and sums by arm.
+    told = models.JSONField(default=dict)
+    body = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"{self.guard_id} {self.method}"
 
 
 class VerdictChange(models.Model):
@@ -117,6 +149,7 @@ class VerdictChange(models.Model):
     n = models.PositiveIntegerField(default=0)
     sentence = models.TextField()
     ledger_block = models.BigIntegerField(default=0)
+    evidence = models.JSONField(default=dict, db_default={})
     at = models.DateTimeField()
 
     class Meta:

@@ -13,7 +13,6 @@ from signals.catalogue import shown_at
 from signals.format import limit_text, range_text, value_text
 from signals.guards.decide import (
     CellState,
-    Word,
     cell_state,
     least_n,
     runs_needed,
@@ -28,6 +27,7 @@ from signals.guards.evidence import (
 )
 from signals.guards.models import Compare, Guard, GuardKind, Verdict
 from signals.guards.pace import Pace
+from signals.guards.words import Word
 from signals.stats.estimate import reported
 
 # A verdict that nobody renewed for so long says nothing of now: the watch has stopped.
@@ -258,6 +258,7 @@ def _verdict_row(guard: Guard, pace: Pace | None, now: datetime) -> VerdictRow:
             "evaluated_at": held.evaluated_at.isoformat() if held else None,
             "min_n": guard.min_n,
             "margin": guard.margin,
+            **(held.evidence if held else {}),
         },
         pace=pace,
         sentence=sentence,
@@ -280,6 +281,9 @@ def runs_open(guard: Guard) -> int | None:
     if _said(guard, held)[0] not in {Word.UNDECIDED, Word.WATCHING}:
         return None
     is_criterion = guard.kind == GuardKind.CRITERION
+    if held is not None and "needs_runs" in held.evidence:
+        needs: int | None = held.evidence["needs_runs"]
+        return needs if needs is not None or held.n >= guard.min_n else guard.min_n - held.n
     return runs_needed(
         limit=guard.limit if guard.compare == Compare.LIMIT else None,
         value=held.value if held else None,

@@ -1,7 +1,8 @@
 """Define, arm and look at guards. A look writes verdicts and nothing else."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,13 +16,12 @@ from rollout_console.catalog.models import (
     Workflow,
     WorkflowPath,
 )
+from signals.buckets.blocks import blocks_close
 from signals.buckets.selectors import last_drain
+from signals.engine.budget import guilty, rollout_log_evidence
 from signals.guards.decide import (
     DEFAULT_MIN_N,
     DEFAULT_TRIGGER_WINDOW_S,
-    Decision,
-    Evidence,
-    Rule,
     decide,
 )
 from signals.guards.evidence import (
@@ -34,7 +34,18 @@ from signals.guards.evidence import (
     started_at,
     verdict_of,
 )
-from signals.guards.models import Compare, Guard, GuardKind, Severity, Verdict, VerdictChange
+from signals.guards.models import (
+    Compare,
+    Guard,
+    GuardKind,
+    Severity,
+    Verdict,
+    VerdictChange,
+    VerdictWord,
+)
+from signals.guards.proof import Proof
+from signals.guards.states import states_advance
+from signals.guards.words import Decision, Evidence, Rule
 from signals.ingest.selectors import queue_state
 from signals.outside.selectors import outside_facts
 from signals.own.models import OwnSignal
@@ -49,7 +60,7 @@ _CRITERION_REREAD_S: Final = 300.0
 # A trigger likewise, but never later than the round that comes each second.
 _TRIGGER_READS: Final = 600
 _TRIGGER_REREAD_S: Final = 0.5
-_SAID: Final = ("verdict", "value", "low", "high", "n", "data_at", "sentence")
+_SAID: Final = ("verdict", "value", "low", "high", "n", "data_at", "sentence", "evidence")
 # One look at a time; the number only has to be nobody else's.
 _LOOK_LOCK: Final = 7_310_001
 
@@ -214,6 +225,7 @@ def guards_look(
     if workflow_ids is not None:
         guards = guards.filter(workflow_id__in=list(workflow_ids))
     watched = list(guards.order_by("pk"))
+    proofs = _budgeted(watched, states_advance(watched, last=blocks_close(now=now)))
     outside = outside_facts({guard.path_id for guard in watched}, now=now)
     changed: dict[int, datetime] = {}
     for fact in outside:
@@ -221,7 +233,9 @@ def guards_look(
     due = [
         guard
         for guard in watched
-        if reread or _is_due(guard, now, outside_at=changed.get(guard.path_id))
+        if reread
+        or _is_due(guard, now, outside_at=changed.get(guard.path_id))
+        or _has_moved(guard, proofs.get(guard.pk))
     ]
     if not due:
         return []
@@ -230,7 +244,8 @@ def guards_look(
     queue_age_s = queue_state(now=now).oldest_age_s
     limit_s = queue_limit_s()
     looked = []
-    for guard, evidence in evidence_of(due, outside=outside, now=now):
+    for guard, seen in evidence_of(due, outside=outside, now=now):
+        evidence = replace(seen, proof=proofs.get(guard.pk))
         decision = decide(
             _rule(guard), evidence, now=now, queue_age_s=queue_age_s, queue_limit_s=limit_s
         )
@@ -323,6 +338,44 @@ def _is_due(guard: Guard, now: datetime, *, outside_at: datetime | None) -> bool
     return since_s < 0 or since_s >= pause
 
 
+def _has_moved(guard: Guard, proof: Proof | None) -> bool:
+    """Whether a trigger's evidence holds a block that its stored verdict does not know."""
+    held = verdict_of(guard)
+    if proof is None or held is None or guard.kind != GuardKind.TRIGGER:
+        return False
+    return bool(held.evidence.get("last_block", 0) != proof.blocks[1])
+
+
+def _budgeted(guards: Sequence[Guard], proofs: Mapping[int, Proof]) -> dict[int, Proof]:
+    """Let the triggers of each rollout share its false-alarm budget.
+
+    What tripped stays so until its evidence is back to nothing, so that it does not flap.
+    """
+    found = dict(proofs)
+    by_rollout: dict[str, list[Guard]] = defaultdict(list)
+    for guard in guards:
+        if guard.pk in proofs and guard.kind == GuardKind.TRIGGER:
+            by_rollout[guard.rollout].append(guard)
+    for triggers in by_rollout.values():
+        log_e = {str(guard.pk): proofs[guard.pk].log_worse for guard in triggers}
+        named, mean = guilty(log_e), rollout_log_evidence(log_e)
+        for guard in triggers:
+            proof, held = proofs[guard.pk], verdict_of(guard)
+            tripped = (
+                held is not None
+                and held.verdict == VerdictWord.TRIPPED
+                and held.evidence.get("since") == proof.started_at.isoformat()
+            )
+            found[guard.pk] = replace(
+                proof,
+                named=str(guard.pk) in named,
+                held=tripped and proof.log_worse >= 0,
+                shared_by=len(triggers),
+                log_mean=mean,
+            )
+    return found
+
+
 def _rule(guard: Guard) -> Rule:
     return Rule(
         is_trigger=guard.kind == GuardKind.TRIGGER,
@@ -352,6 +405,9 @@ def _looked(
         data_at=evidence.data_at,
         sentence=decision.sentence,
         ledger_block=drain,
+        evidence={}
+        if evidence.proof is None
+        else evidence.proof.document(reference=guard.compare, needs=decision.needs),
         evaluated_at=now,
         since=now if held is None or changed else held.since,
     )
@@ -380,6 +436,7 @@ def _store(looked: list[Looked], *, now: datetime) -> None:
             n=each.verdict.n,
             sentence=each.verdict.sentence,
             ledger_block=each.verdict.ledger_block,
+            evidence=each.verdict.evidence,
             at=now,
         )
         for each in looked

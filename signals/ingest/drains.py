@@ -23,4 +23,5 @@ def drain_open(count: int, *, now: datetime) -> int:
         drained_at=now,
         duplicates=0,
         health_due=True,
+        evidence_due=True,
     ).seq

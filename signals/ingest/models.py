@@ -54,6 +54,8 @@ class IngestBatch(models.Model):
     # Whether what it brought is still to be looked at for the health of the signals. Rows of older
     # writers are not.
     health_due = models.BooleanField(default=False, db_default=False)
+    # Whether no evidence block has taken what it brought yet: see signals.buckets.blocks.
+    evidence_due = models.BooleanField(default=False, db_default=False)
     # Observations whose run never came.
     unknown_runs = models.IntegerField(default=0, db_default=0)
 
@@ -74,6 +76,11 @@ class IngestBatch(models.Model):
                 name="batch_health_due",
                 fields=["seq"],
                 condition=Q(state="drained", health_due=True),
+            ),
+            models.Index(
+                name="batch_evidence_due",
+                fields=["seq"],
+                condition=Q(state="drained", evidence_due=True),
             ),
             models.Index(
                 name="batch_rejected", fields=["received_at"], condition=Q(n_rejected__gt=0)

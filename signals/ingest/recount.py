@@ -200,6 +200,8 @@ def _labels_drain(*, now: datetime) -> int:
         state=BatchState.DRAINED,
         drained_at=now,
         folded_at=now,
+        # Of nothing accepted: the block that takes it in lets evidence be made anew.
+        evidence_due=True,
         duplicates=0,
     ).seq
 

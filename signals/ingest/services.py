@@ -285,9 +285,10 @@ def _batch_insert(
                 insert into ingest_batch (
                     id, kind, received_at, token_name, n_accepted, n_rejected, errors, rejected_in,
                     body, body_bytes, backfill, state, attempts, error, drained_at, folded_at,
-                    duplicates, unknown_segments, health_due
+                    duplicates, unknown_segments, health_due, evidence_due
                 ) values (
-                    %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, '', %s, %s, %s, '{}', %s
+                    %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, '', %s, %s, %s, '{}', %s,
+                    %s
                 )
                 returning seq
             )
@@ -309,6 +310,6 @@ def _batch_insert(
                 now if done else None,
                 now if done else None,
                 0 if done else None,
-                kind == BatchKind.RUNS and not backfill and not done,
+                *[kind == BatchKind.RUNS and not backfill and not done] * 2,
             ],
         )

@@ -14,8 +14,10 @@ from signals.stats.intervals import (
     histogram_quantile,
     mean_interval,
     ordered_quantile,
+    quantile_ranks,
     rate_interval,
 )
+from signals.stats.sequences import mean_sequence, quantile_sequence_ranks, rate_sequence
 
 _HOUR_S: Final = 3600
 
@@ -40,7 +42,12 @@ class Estimate:
 
 
 def estimate(
-    signal: Signal, measures: Measures, *, span_s: float, slow_ms: float | None = None
+    signal: Signal,
+    measures: Measures,
+    *,
+    span_s: float,
+    slow_ms: float | None = None,
+    always: bool = False,
 ) -> Estimate | None:
     """Return what `measures` say of `signal`; None without a single task that reported it.
 
@@ -49,7 +56,11 @@ def estimate(
         measures: the runs looked at.
         span_s: seconds they cover, for signals that are per hour.
         slow_ms: the path's slow limit, for the rate of slow tasks; None gives None.
+        always: return ranges that are right at every look, for what is looked at all the time.
     """
+    rate_range = rate_sequence if always else rate_interval
+    mean_range = mean_sequence if always else mean_interval
+    ranks = quantile_sequence_ranks if always else quantile_ranks
     n, part = reported(signal, measures), part_of(signal, measures)
     total = part.total + sum(
         getattr(measures, name) for name in (signal.total_of, *signal.also) if name
@@ -63,17 +74,17 @@ def estimate(
         case "share":
             # Labels of earlier tasks arrive too, so a short window may hold more of them.
             part = min(total, n)
-            return _with(part / n, rate_interval(part, n), n)
+            return _with(part / n, rate_range(part, n), n)
         case "missing_share":
             missing = max(0.0, n - total)
-            return _with(missing / n, rate_interval(missing, n), n)
+            return _with(missing / n, rate_range(missing, n), n)
         case "slow_share":
             if slow_ms is None:
                 return None
             slow = min(float(n), measures.latency.above(slow_ms))
-            return _with(slow / n, rate_interval(slow, n), n)
+            return _with(slow / n, rate_range(slow, n), n)
         case "mean":
-            interval = None if squares is None else mean_interval(n, total, squares)
+            interval = None if squares is None else mean_range(n, total, squares)
             return _with(total / n, interval, n)
         case "per_task":
             counted = count_interval(total)
@@ -81,9 +92,11 @@ def estimate(
         case "above_share":
             assert signal.above is not None
             over = part.above(signal.above)
-            return _with(over / n, rate_interval(over, n), n)
+            return _with(over / n, rate_range(over, n), n)
         case "quantile" if signal.feed is not None:
-            exact = ordered_quantile(part.ordered(), part.least, part.largest, signal.q)
+            exact = ordered_quantile(
+                part.ordered(), part.least, part.largest, signal.q, ranks=ranks
+            )
             return None if exact is None else _with(*exact, n)
         case "quantile":
             found = histogram_quantile(
@@ -92,6 +105,7 @@ def estimate(
                 measures.latency.largest,
                 signal.q,
                 scale=HISTOGRAM_SCALE,
+                ranks=ranks,
             )
             return None if found is None else _with(*found, n)
         case "count":

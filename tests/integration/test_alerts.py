@@ -281,8 +281,8 @@ def test_a_resolved_alert_comes_back_only_on_new_evidence(
     assert guards_watch(now=now + timedelta(seconds=1)) == 0
     assert Alert.objects.count() == 1
 
-    arrive(path, now + timedelta(seconds=2), release_id=rollout.candidate_id, failed=60)
-    assert guards_watch(now=now + timedelta(seconds=2)) == 1
+    arrive(path, now + timedelta(seconds=8), release_id=rollout.candidate_id, failed=60)
+    assert guards_watch(now=now + timedelta(seconds=8)) == 1
     assert list(Alert.objects.order_by("pk").values_list("state", flat=True)) == [
         "resolved",
         "open",

@@ -20,6 +20,7 @@ from signals.stats.intervals import count_interval, mean_interval, rate_interval
 from tests.economics import Runs, planned, reported
 from tests.factories import expansion_asked, ripen, rollout_at, token
 from tests.labels import Reports, observation, work
+from tests.ledger import over
 from tests.story import run_item
 
 pytestmark = pytest.mark.django_db
@@ -379,7 +380,7 @@ def test_an_open_criterion_says_how_long_it_needs_at_todays_traffic() -> None:
         *(run_item(arm="candidate", quality=None if n else {"passed": True}) for n in range(10))
     )
     work()
-    guards_evaluate(now=timezone.now())
+    guards_evaluate(now=over(timezone.now()))
 
     rows = answer(f"rollouts/{SLUG}/verdicts")["results"]
     needs = {row["guard"]: row["needs"] for row in rows if row["kind"] == "criterion"}

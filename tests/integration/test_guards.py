@@ -13,6 +13,7 @@ from pytest_django.fixtures import DjangoAssertNumQueries
 from rollout_console.catalog.models import Release, WorkflowPath
 from rollout_console.rollouts.models import Rollout
 from rollout_console.rollouts.states import RolloutState
+from signals.buckets.models import ArrivalLedger
 from signals.guards.models import Guard, Verdict, VerdictChange
 from signals.guards.selectors import signal_cells, verdict_rows
 from signals.guards.services import (
@@ -84,21 +85,24 @@ def test_a_bad_minute_trips_and_the_verdict_carries_its_numbers(
         release_id=live.candidate_id,
         passed=30,
         failed=10,
-        drain=7,
     )
+    newest = ArrivalLedger.objects.latest("pk").drain
 
     changed = guards_evaluate(now=now)
 
     assert "quality-low" in {each.guard.slug for each in changed}
     found = verdict("quality-low")
     assert (found.verdict, found.n, found.value) == ("tripped", 100, 0.6)
-    assert (round(found.low or 0, 4), round(found.high or 0, 4)) == (0.502, 0.6906)
+    assert (round(found.low or 0, 4), round(found.high or 0, 4)) == (0.4343, 0.7514)
     assert found.data_at == now - timedelta(seconds=1)
-    assert found.ledger_block == 7
+    assert found.ledger_block == newest
     assert found.sentence == (
-        "Quality: 60.0 % of tasks passed (95 % range 50.2–69.1 %, last 30 s, n 100),"  # noqa: RUF001
-        " below the agreed 85 %."
+        "Quality: 60.0 % of tasks passed (95 % range 43.4–75.1 %, last 30 s, n 100),"  # noqa: RUF001
+        " below the agreed 85 %; by chance: less than 1 in 1,000,000."
     )
+    assert found.evidence["e_value_mean"] >= found.evidence["threshold"] == 20
+    assert (found.evidence["method"], found.evidence["shared_by"]) == ("limit", 2)
+    assert found.evidence["candidate"] == {"n": 100, "bad": 40, "sum": 0.0}
     change = VerdictChange.objects.get(guard=found.guard)
     assert (change.verdict, change.n, change.at) == ("tripped", 100, now)
 
@@ -111,7 +115,7 @@ def test_only_the_candidate_in_mode_normal_and_in_time_counts(
     arrive(path, at, release_id=live.candidate_id, passed=100)
     arrive(path, at, release_id=live.stable_id, arm=1, failed=500)
     arrive(path, at, release_id=live.candidate_id, mode=3, failed=500)
-    arrive(path, now - timedelta(seconds=40), release_id=live.candidate_id, failed=500)
+    arrive(path, now - timedelta(minutes=11), release_id=live.candidate_id, failed=500)
     other = Release.objects.create(workflow=live.workflow, version="old", created_at=now)
     arrive(path, at, release_id=other.pk, failed=500)
 
@@ -252,7 +256,10 @@ def test_stable_is_compared_where_the_candidate_ran(live: Rollout, path: Workflo
 
     found = verdict("one")
     assert (found.verdict, found.n) == ("tripped", 200)
-    assert "stable: 95.0 % (n 200)" in found.sentence
+    assert found.sentence == (
+        "Quality, worse than stable by more than the 2 points allowed: 70.0 % against 95.0 %"
+        " (n 200 and 200, last 30 s); a difference like this by chance: less than 1 in 1,000,000."
+    )
 
 
 def test_a_guard_of_a_segment_counts_that_segment_only(live: Rollout, path: WorkflowPath) -> None:
@@ -357,8 +364,9 @@ def test_reading_costs_the_same_however_many_guards(
         armed=True, evidence_from=timezone.now() - timedelta(minutes=1)
     )
     arrive(path, timezone.now(), release_id=live.candidate_id, passed=60)
-    # Savepoint twice, lock, guards, drain, queue, arrivals, sums, verdicts, changes.
-    with django_assert_num_queries(12):
+    # Savepoints, lock, guards; the block that closed; states, their drains and rows; drain, queue,
+    # arrivals, sums, verdicts, changes.
+    with django_assert_num_queries(23):
         guards_evaluate(now=timezone.now())
     with django_assert_num_queries(1):
         verdict_rows([live.slug], timezone.now())

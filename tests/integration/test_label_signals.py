@@ -17,10 +17,11 @@ from rollout_console.rollouts.states import RolloutState
 from rollout_console.web.selectors.charts import WINDOWS, chart_plans, charts
 from signals.guards.models import Guard
 from signals.guards.selectors import VerdictRow, verdict_rows
-from signals.guards.services import guards_define, guards_evaluate
-from signals.stats.intervals import mean_interval, rate_interval
+from signals.guards.services import guards_define, guards_look
+from signals.stats.sequences import mean_sequence, rate_sequence
 from tests.factories import rollout_at, token
 from tests.labels import Reports, observation, work
+from tests.ledger import over
 from tests.plans import plan_document
 from tests.story import run_item
 
@@ -63,8 +64,8 @@ def triggers(**given: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def verdicts(rollout: Rollout, now: datetime | None = None) -> dict[str, VerdictRow]:
-    at = now or timezone.now()
-    guards_evaluate(now=at)
+    at = now or over(timezone.now())
+    guards_look(now=at, reread=True)
     return {row.guard: row for row in verdict_rows([rollout.slug], at)}
 
 
@@ -196,7 +197,7 @@ def test_verdicts_equal_an_independent_count(live: Rollout, reports: Reports) ->
     dear = found["fallback-cost"]
     assert dear.n == len(costs)
     assert dear.value == pytest.approx(sum(costs) / len(costs))
-    between = mean_interval(len(costs), sum(costs), sum(cost * cost for cost in costs))
+    between = mean_sequence(len(costs), sum(costs), sum(cost * cost for cost in costs))
     assert between is not None
     assert dear.low == pytest.approx(between.low)
     assert dear.high == pytest.approx(between.high)
@@ -210,7 +211,7 @@ def test_verdicts_equal_an_independent_count(live: Rollout, reports: Reports) ->
 
 
 def expect_rate(row: VerdictRow, part: int, n: int) -> None:
-    interval = rate_interval(part, n)
+    interval = rate_sequence(part, n)
     assert interval is not None
     assert row.n == n, row.sentence
     assert row.value == pytest.approx(part / n), row.sentence

@@ -30,7 +30,7 @@ from signals.guards.services import guards_evaluate
 from signals.own.models import OwnSignal
 from signals.own.selectors import signals_in
 from signals.stats.estimate import estimate
-from signals.stats.intervals import mean_interval, rate_interval
+from signals.stats.sequences import mean_sequence, rate_sequence
 from tests.factories import person, rollout_at, token
 from tests.forms import form_of
 from tests.labels import Reports, observation, work
@@ -152,7 +152,7 @@ def test_a_measure_adds_up_in_any_batching(live: Rollout, seed: int) -> None:
     values = sorted(i["measures"]["words"] for i in items if "words" in i["measures"])
     n, total, squares = len(values), sum(values), sum(v * v for v in values)
     mean = over_all("answer-words")
-    range_of = mean_interval(n, total, squares)
+    range_of = mean_sequence(n, total, squares)
     assert range_of is not None
     assert mean.n == n
     assert mean.value == pytest.approx(total / n)
@@ -160,10 +160,10 @@ def test_a_measure_adds_up_in_any_batching(live: Rollout, seed: int) -> None:
 
     long = over_all("long")
     above = sum(value > 12 for value in values)
-    wilson = rate_interval(above, n)
-    assert wilson is not None
+    range_of_share = rate_sequence(above, n)
+    assert range_of_share is not None
     assert (long.n, long.value) == (n, above / n)
-    assert (long.low, long.high) == pytest.approx((wilson.low, wilson.high))
+    assert (long.low, long.high) == pytest.approx((range_of_share.low, range_of_share.high))
 
     quantile = over_all("words-p90")
     exact = values[-(-9 * n // 10) - 1]

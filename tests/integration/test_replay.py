@@ -35,7 +35,7 @@ from signals.ingest.models import IngestBatch, Observation, Run
 from signals.ingest.selectors import queue_state
 from signals.ingest.services import batch_store, caches_forget
 from tests.factories import people, person, rollout_at, token
-from tests.ledger import arrive, bucket
+from tests.ledger import arrive, bucket, over
 from tests.servers import ROOT
 from tests.story import run_item
 
@@ -347,7 +347,7 @@ def test_shifted_to_now_it_goes_through_the_live_door(replay: Replay) -> None:
     newest, oldest = Run.objects.latest("occurred_at"), Run.objects.earliest("occurred_at")
     assert began <= newest.occurred_at <= timezone.now()
     assert newest.occurred_at - oldest.occurred_at == timedelta(days=59)
-    guards_watch(now=timezone.now())
+    guards_watch(now=over(timezone.now()))
     slow = Guard.objects.get(slug="slow", rollout=live.slug)
     assert (slow.verdict.verdict, slow.verdict.n) == ("tripped", 60)
 

@@ -58,7 +58,7 @@ def test_live_charts_read_arrivals_by_step_and_leave_gaps(
         (START, 0.9, 20),
         (after(30), 0.5, 10),
     ]
-    assert (round(points[0].low or 0, 3), round(points[0].high or 0, 3)) == (0.699, 0.972)
+    assert (round(points[0].low or 0, 3), round(points[0].high or 0, 3)) == (0.591, 0.996)
 
 
 def test_after_a_rollback_the_line_goes_on_with_what_the_segment_gets(

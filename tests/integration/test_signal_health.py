@@ -20,13 +20,14 @@ from rollout_console.rollouts.states import RolloutState
 from signals.alerts.models import Alert
 from signals.alerts.services import StillTripped, alert_resolve, guards_watch
 from signals.guards.selectors import VerdictRow, verdict_rows
-from signals.guards.services import guards_evaluate
+from signals.guards.services import guards_evaluate, guards_look
 from signals.health.models import AssignmentEpoch, AssignmentSubject, Feed, Problem
 from signals.health.services import subjects_prune
 from signals.ingest.models import IngestBatch
 from signals.stats.assignment import assignment
 from tests.factories import contain, principal, rollout_at, token
 from tests.labels import Reports, observation, work
+from tests.ledger import over
 from tests.matrix import logged_in
 from tests.story import run_item
 
@@ -73,8 +74,8 @@ def look(now: datetime | None = None) -> None:
 
 
 def verdicts(rollout: Rollout, now: datetime | None = None) -> dict[str, VerdictRow]:
-    at = now or timezone.now()
-    guards_evaluate(now=at)
+    at = now or over(timezone.now())
+    guards_look(now=at, reread=True)
     return {row.guard: row for row in verdict_rows([rollout.slug], at)}
 
 

@@ -47,14 +47,13 @@ def tripped(live: Rollout) -> Alert:
     now = timezone.now()
     # Older than five minutes: rates are over the whole window then, and stand still.
     arrive(path, now - timedelta(minutes=6), release_id=live.stable_id, arm=1, passed=1)
-    for back, drain in ((24, 1), (14, 2), (4, 3)):
+    for back in (24, 14, 4):
         at = now - timedelta(seconds=back)
         arrive(
             path,
             at,
             release_id=live.candidate_id,
             segment_id=segment,
-            drain=drain,
             passed=40,
             failed=20,
             latencies=[900.0] * 60,

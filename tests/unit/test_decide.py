@@ -6,17 +6,13 @@ import pytest
 
 from signals.catalogue import SIGNALS
 from signals.guards.decide import (
-    Compare,
-    Decision,
-    Evidence,
-    Rule,
-    Word,
     cell_state,
     decide,
     runs_needed,
     stale_after_s,
     used_share,
 )
+from signals.guards.words import Compare, Decision, Evidence, Rule, Word
 from signals.stats.estimate import Estimate
 from signals.stats.intervals import mean_interval, rate_interval
 

@@ -24,7 +24,7 @@ from approvals.expansions.policy import (
 )
 from rollout_console.rollouts.ladder import NextRung
 from rollout_console.rollouts.states import RolloutState
-from signals.guards.decide import Word
+from signals.guards.words import Word
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 RUNG = NextRung(2, {"internal": Decimal(1)}, again=False)

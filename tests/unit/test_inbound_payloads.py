@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from signals.catalogue import signal_of
-from signals.guards.decide import Decision, Evidence, Rule, Word, decide
+from signals.guards.decide import decide
+from signals.guards.words import Decision, Evidence, Rule, Word
 from signals.inbound.mapping import Rule as Mapped
 from signals.inbound.mapping import rule_of, rules_read
 from signals.inbound.payloads import batch_read

@@ -16,6 +16,7 @@ from signals.catalogue import signal_of
 from signals.format import limit_text, range_text, value_text
 from signals.guards.evidence import limit_of, signal_of_guard
 from signals.guards.models import Verdict
+from signals.guards.proof import proof_text
 
 LIST_MAX: Final = 100
 
@@ -54,6 +55,7 @@ class AlertView:
     verdict: Shown | None
     verdict_word: str
     verdict_sentence: str
+    proof: str
     suggested: str
     buttons: list[Button]
     suggestion: str
@@ -128,6 +130,7 @@ def alert_view(*, alert_id: int, principal: Principal, now: datetime) -> AlertVi
         verdict=VERDICTS[verdict.verdict] if verdict else None,
         verdict_word=verdict.verdict if verdict else "",
         verdict_sentence=verdict.sentence if verdict else "",
+        proof=proof_text(verdict.evidence) if verdict else "",
         suggested=LOOKS[action].name if action in LOOKS else "",
         buttons=contain_buttons(rollout, action, principal),
         suggestion=_KIND_WORDS.get(str(response.get("kind", "alert")), "")

@@ -13,8 +13,10 @@ from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import Segment
 from rollout_console.containment import policy
 from rollout_console.core.errors import NotFound
+from rollout_console.rollouts.advising import recommendation_of
 from rollout_console.rollouts.ladder import tasks_in_all
 from rollout_console.rollouts.models import Rollout
+from rollout_console.rollouts.recommendation import Recommendation
 from rollout_console.rollouts.states import EXPOSING, RolloutState
 from rollout_console.web.actions import Button
 from rollout_console.web.selectors.happenings import Happening, happening, happenings_known
@@ -86,6 +88,7 @@ class Cockpit:
     more: list[Button]
     who: list[str]
     step: Step | None
+    advice: Recommendation | None
 
 
 def rollout_get(slug: str, principal: Principal) -> Rollout:
@@ -135,6 +138,7 @@ def cockpit(whole: Whole, *, staff: Staff, principal: Principal, now: datetime) 
         more=more,
         who=who,
         step=rollout_step(rollout, principal=principal, now=now),
+        advice=recommendation_of(rollout, verdicts, stages=row.stages),
     )
 
 

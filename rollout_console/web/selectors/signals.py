@@ -393,7 +393,7 @@ def _points(
 ) -> list[Point]:
     points = []
     for at, measures in steps:
-        seen = estimate(signal, measures, span_s=step_s, slow_ms=slow_ms)
+        seen = estimate(signal, measures, span_s=step_s, slow_ms=slow_ms, always=True)
         if seen is not None:
             points.append(Point(at, seen.value, seen.low, seen.high, seen.n))
     return points
