@@ -260,7 +260,8 @@ def test_a_trigger_that_flaps_is_one_alert_with_a_count() -> None:
     at = now
     for _ in range(3):
         at += timedelta(minutes=2)
-        arrives(rollout, at - S, passed=60)
+        # Enough of them that nothing is left of the evidence.
+        arrives(rollout, at - S, passed=2000)
         guards_watch(now=at)
         at += timedelta(minutes=2)
         trip(rollout, at)
@@ -273,7 +274,7 @@ def test_a_trigger_that_flaps_is_one_alert_with_a_count() -> None:
     assert [row["pages"] for row in told("alert.recurred")] == [False]
 
     at += timedelta(minutes=2)
-    arrives(rollout, at - S, passed=60)
+    arrives(rollout, at - S, passed=2000)
     guards_watch(now=at)
     at += FLAPS_WITHIN
     trip(rollout, at)

@@ -13,6 +13,7 @@ from signals.alerts.models import Alert
 from signals.alerts.services import alert_resolve, guards_watch
 from signals.alerts.trips import damage_find, guard_trips, trip_rows
 from signals.guards.models import Guard
+from signals.ingest.models import IngestBatch
 from tests.factories import contain, principal, rollout_at
 from tests.labels import Reports, work
 from tests.ledger import bucket
@@ -69,6 +70,8 @@ def test_a_trip_tells_when_it_was_seen_what_was_done_and_whether_it_was_right() 
             for k in range(60)
         ),
     )
+    # In an evidence block that is over.
+    IngestBatch.objects.update(received_at=timezone.now() - 5 * S)
     work(now=timezone.now())
     opened = timezone.now()
     assert guards_watch(now=opened) == 1

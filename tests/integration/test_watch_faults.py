@@ -36,7 +36,8 @@ def hurt(*, behind: timedelta = timedelta(0)) -> Rollout:
     rollout = rollout_at(RolloutState.LIVE)
     Guard.objects.update(evidence_from=timezone.now() - behind - timedelta(minutes=1))
     Reports().runs(*(run_item(quality={"passed": False}) for _ in range(60)))
-    IngestBatch.objects.update(received_at=timezone.now() - behind)
+    # In an evidence block that is over.
+    IngestBatch.objects.update(received_at=timezone.now() - behind - 5 * S)
     return rollout
 
 
