@@ -3,6 +3,7 @@
 import html
 import re
 import shutil
+import shlex
 import subprocess
 import sys
 from datetime import timedelta
@@ -215,7 +216,8 @@ def test_the_telemetry_snippet_is_all_that_an_instrumented_program_needs(
 ) -> None:
     page = begun(newcomer, console.url.removeprefix("http://"))
     (tmp_path / "app.py").write_text(_INSTRUMENTED)
-    script = f"{snippet_of(page, 'opentelemetry')}\nexec {sys.executable} {tmp_path / 'app.py'}"
+    run_it = shlex.join([sys.executable, str(tmp_path / "app.py")])
+    script = f"{snippet_of(page, 'opentelemetry')}\nexec {run_it}"
 
     done = subprocess.run(
         ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False
