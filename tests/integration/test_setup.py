@@ -2,8 +2,8 @@
 
 import html
 import re
-import shutil
 import shlex
+import shutil
 import subprocess
 import sys
 from datetime import timedelta
