@@ -63,7 +63,8 @@ def server_pids() -> dict[str, int]:
 
 def _wanted_none(args: list[str]) -> bool:
     # Of several processes each has servers of its own, and the one that hands out tests none.
-    hands_out = "-n" in args and "PYTEST_XDIST_WORKER" not in os.environ
+    processes = args[args.index("-n") + 1] if "-n" in args[:-1] else "0"
+    hands_out = processes != "0" and "PYTEST_XDIST_WORKER" not in os.environ
     told = {"--help", "-h", "--version", "--markers", "--fixtures"} & set(args)
     return hands_out or bool(told)
 

@@ -1,18 +1,11 @@
-"""Guards' evidence side by side: blocks of arrivals in, e-values out. Pure: no Django, no clock.
-
-A panel holds guards whose evidence is made the same way. What it keeps of one guard does not
-depend on the others in it, and can be taken out as bytes and put back.
-"""
+"""A panel for each method: blocks of arrivals in, e-values out. Pure: no Django, no clock."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from math import ceil, log, log2
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from signals.buckets.arrivals import Arrivals
 from signals.buckets.keys import BLOCK_S
@@ -30,7 +23,6 @@ from signals.engine.gaps import (
 )
 from signals.engine.levels import LevelFilter
 from signals.engine.mixture import Rows
-from signals.engine.past import Past
 from signals.engine.rates import (
     EXACT_WEIGHT,
     FIRST_SPREAD,
@@ -49,9 +41,8 @@ from signals.guards.methods import (
     summed,
     tail_of,
 )
+from signals.guards.panel import DAY_S, Member, Memory, Panel, Taken
 
-# What the bytes of a state mean. Another number makes every state anew from the ledger.
-ENGINE: Final = 1
 # Parts of the traffic (segment, input condition) that are compared apart; what is seen later
 # shares the last.
 STRATA: Final = 8
@@ -62,127 +53,8 @@ _COARSER: Final = 3
 # Of so many of the stable release's tasks a quantile is taken.
 _LEAST_PAST: Final = 30
 _HOUR_S: Final = 3600.0
-_DAY_S: Final = 86_400.0
 # So many day-to-day deviations above the usual level a rate is still what the past allows.
 _DAYS_WIDE: Final = 2.0
-
-
-class Memory(msgspec.Struct):
-    """What a guard's evidence was made of; lists of two are of the candidate and of stable.
-
-    `seen` is the stable release's histogram, where a threshold is taken from it; `told` the
-    failure category that speaks loudest, whose failures are then in `total`.
-    """
-
-    segments: list[int] = []
-    strata: list[tuple[int, int]] = []
-    n: list[int] = msgspec.field(default_factory=lambda: [0, 0])
-    bad: list[int] = msgspec.field(default_factory=lambda: [0, 0])
-    total: list[float] = msgspec.field(default_factory=lambda: [0.0, 0.0])
-    seen: dict[int, int] = {}
-    told: str = ""
-    day: int = 0
-    # When the last block with something of it ended, seconds since evidence began.
-    until_s: float = 0.0
-
-
-@dataclass(slots=True)
-class Member:
-    """A guard in a panel, with what its path did before: the level, and a histogram."""
-
-    spec: Spec
-    expected_s: float
-    past: Past | None = None
-    bins: Sequence[tuple[int, int]] = ()
-    memory: Memory = field(default_factory=Memory)
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What a block brought for one guard, by arm."""
-
-    candidate: Sequence[Arrivals]
-    stable: Sequence[Arrivals]
-
-    @property
-    def arms(self) -> tuple[Sequence[Arrivals], Sequence[Arrivals]]:
-        return self.candidate, self.stable
-
-
-class Panel:
-    """Guards of one method: `engines` by what they ask, `worse` and for criteria `fine`."""
-
-    def __init__(self, members: Sequence[Member]) -> None:
-        self.members = list(members)
-        self.expected_s = np.array([each.expected_s for each in members])
-        self.holds = any(each.spec.holds for each in members)
-        self.engines: dict[str, Any] = {}
-        self.end_s = 0.0
-
-    def step(
-        self, taken: Mapping[int, Taken], *, elapsed_s: Mapping[int, float], end_s: float
-    ) -> None:
-        """Take in one block.
-
-        Args:
-            taken: what it brought, by place of the member.
-            elapsed_s: seconds from the start of evidence to the end of the block, likewise.
-            end_s: when the block ended, seconds since the epoch.
-        """
-        places = sorted(taken)
-        self.end_s = end_s
-        self._step(
-            np.array(places),
-            [(self.members[place], taken[place]) for place in places],
-            np.array([elapsed_s[place] for place in places]),
-        )
-
-    def _usual(self, told: Sequence[tuple[Member, Taken]]) -> Floats:
-        """Return the usual level at this time of day, log odds, 0 where no past tells it."""
-        minute = self.end_s % _DAY_S / 60.0
-        return np.array([0.0 if m.past is None else m.past.at(minute) for m, _ in told])
-
-    def _step(self, rows: Rows, told: Sequence[tuple[Member, Taken]], at: Floats) -> None:
-        raise NotImplementedError
-
-    def log_worse(self) -> Floats:
-        """Return log e against "not worse", of each member."""
-        return np.asarray(self.engines["worse"].log_evidence())
-
-    def log_fine(self) -> Floats | None:
-        """Return log e against "worse by the margin, or beyond the limit"; None if not asked."""
-        fine = self.engines.get("fine")
-        return None if fine is None else np.asarray(fine.log_evidence())
-
-    def dump(self, place: int) -> bytes:
-        """Return what the panel knows of one member."""
-        return _encode([self.members[place].memory, [a[place].tobytes() for a in self._arrays]])
-
-    def load(self, bodies: Mapping[int, bytes]) -> None:
-        """Put back what `dump` returned, by place of the member."""
-        for place, body in bodies.items():
-            self.members[place].memory, told = _decode(body)
-            for values, raw in zip(self._arrays, told, strict=True):
-                values[place] = np.frombuffer(raw, dtype=values.dtype).reshape(values.shape[1:])
-
-    @cached_property
-    def _arrays(self) -> list[NDArray[Any]]:
-        """The arrays of the engines, guards first, that hold what they took in."""
-        found: list[NDArray[Any]] = []
-        for engine in self.engines.values():
-            if isinstance(engine, LevelFilter):
-                found += [np.moveaxis(engine.calm, 1, 0), np.moveaxis(engine.worse, 1, 0)]
-                found += [engine.spent, engine.minute]
-                continue
-            found += [engine.mixture.log_m, engine.mixture.spent]
-            found += [getattr(engine, name) for name in _ARRAYS if hasattr(engine, name)]
-        return found
-
-
-# What engines keep beside their mixture.
-_ARRAYS: Final = ("open", "opened_s", "known", "past", "lately", "seen_at", "predicted_at", "then")
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(tuple[Memory, list[bytes]]).decode
 
 
 class ExactPanel(Panel):
@@ -295,7 +167,7 @@ class PastPanel(Panel):
             self.engines["fine"] = LimitRates(self.expected_s, limit=plausible, sign=-1.0)
 
     def _step(self, rows: Rows, told: Sequence[tuple[Member, Taken]], at: Floats) -> None:
-        today = int(self.end_s // _DAY_S)
+        today = int(self.end_s // DAY_S)
         other = [row for row, (m, _) in zip(rows, told, strict=True) if m.memory.day != today]
         if other:
             self.engines["worse"].new_day(np.array(other))
@@ -502,7 +374,7 @@ class CategoryPanel(Panel):
             ]
             for name, one in each.found.items()
         ]
-        return _encode([super().dump(place), each.tasks, each.places, found])
+        return msgspec.msgpack.encode([super().dump(place), each.tasks, each.places, found])
 
     def load(self, bodies: Mapping[int, bytes]) -> None:
         for place, body in bodies.items():

@@ -31,7 +31,8 @@ from signals.guards.evidence import (
 )
 from signals.guards.methods import Spec, fields_of, histogram_of
 from signals.guards.models import Compare, Guard, GuardKind, GuardState
-from signals.guards.panels import ENGINE, PANELS, Member, Memory, Panel, Taken
+from signals.guards.panel import ENGINE, Member, Memory, Panel, Taken
+from signals.guards.panels import PANELS
 from signals.guards.proof import Proof, Totals
 from signals.guards.reference import references_make
 

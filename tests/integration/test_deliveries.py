@@ -15,8 +15,6 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from rollout_console.audit.models import AuditEntry
 from rollout_console.catalog.models import Person, Workflow
-from rollout_console.core import outbox
-from rollout_console.core.errors import InvalidInput
 from rollout_console.core.models import OutboxEvent
 from rollout_console.notifications.deliver import deliveries_send
 from rollout_console.notifications.fan_out import outbox_fan_out
@@ -26,17 +24,14 @@ from rollout_console.notifications.retention import _Round, deliveries_prune
 from rollout_console.notifications.selectors import deliveries_failing
 from rollout_console.notifications.services import (
     NobodyToMail,
-    Told,
     delivery_replay,
-    secret_make,
-    subscription_create,
     subscription_remove,
     subscription_secret_renew,
     subscription_test,
 )
 from rollout_console.notifications.watch import deliveries_overdue
-from rollout_console.notifications.webhooks import webhook_send
 from rollout_console.rollouts.states import RolloutState
+from tests.deliveries import due, happened, only, send, subscribed, workflow
 from tests.factories import contain, principal, rollout_at
 from tests.mail_server import MailServer
 from tests.receivers import Receiver
@@ -45,55 +40,7 @@ from tests.stack import wait_until
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def workflow() -> Workflow:
-    found = rollout_at(RolloutState.LIVE).workflow
-    # What the walk to live wrote is not what these tests are about.
-    OutboxEvent.objects.update(delivered_at=timezone.now())
-    return found
-
-
-def subscribed(
-    workflow: Workflow | None, *, channel: str = "webhook", **fields: Any
-) -> tuple[Subscription, str]:
-    told = {
-        "name": f"{channel}-{uuid.uuid4().hex[:6]}",
-        "channel": channel,
-        "types": (),
-        "severity": "low",
-        "recipients": (),
-        "address": None,
-        "secret": None,
-        "enabled": True,
-        **fields,
-    }
-    return subscription_create(
-        workflow=workflow,
-        told=Told(**told),
-        principal=principal("owner" if workflow is not None else "administrator"),
-        now=timezone.now(),
-    )
-
-
-def happened(workflow: Workflow, type_: str = "alert.opened", **data: Any) -> OutboxEvent:
-    facts = {"workflow": workflow.slug, "rollout": "r-1", "alert": 7, "sentence": "Too slow."}
-    outbox.add(type_, workflow=workflow.slug, key=7, at=timezone.now(), data={**facts, **data})
-    return OutboxEvent.objects.latest("pk")
-
-
-def send() -> int:
-    now = timezone.now()
-    outbox_fan_out(now=now)
-    return deliveries_send(now=now)
-
-
-def due() -> None:
-    """Let what failed be due now."""
-    Delivery.objects.filter(state="failed").update(next_at=timezone.now() - timedelta(seconds=1))
-
-
-def only() -> Delivery:
-    return Delivery.objects.get(channel="webhook")
+__all__ = ["workflow"]
 
 
 def test_an_event_arrives_signed_once_and_says_what_happened(
@@ -488,82 +435,6 @@ def test_a_test_goes_the_way_everything_else_goes(workflow: Workflow) -> None:
         subscription_test(
             subscription_id=people.pk, principal=principal("owner"), now=timezone.now()
         )
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "http://127.0.0.1:9/x",
-        "http://localhost/x",
-        "http://[::1]/x",
-        "http://[::ffff:127.0.0.1]/x",
-        "http://169.254.169.254/latest/meta-data",
-        "http://[fe80::1]/x",
-        "http://0.0.0.0/x",
-        "http://2130706433/x",
-        "http://127.1/x",
-    ],
-)
-def test_nothing_goes_to_this_machine_unless_a_setting_says_so(
-    workflow: Workflow, settings: Any, address: str
-) -> None:
-    settings.NOTIFY_LOOPBACK = False
-    outcome = webhook_send(
-        address=address, secrets=[secret_make()], message_id="m", body=b"{}", now=timezone.now()
-    )
-    assert "NOTIFY_LOOPBACK" in outcome.error or "no address of a receiver" in outcome.error
-    assert outcome.http_status is None
-
-
-def test_a_name_that_leads_here_is_refused_when_it_is_connected_to(
-    workflow: Workflow, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Receiver() as receiver:
-        address = f"http://hooks.example.com:{receiver.port}/x"
-
-        asked: list[str] = []
-
-        def here(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
-            asked.append(host)
-            return [(2, 1, 6, "", ("127.0.0.1", port))]
-
-        monkeypatch.setattr("rollout_console.notifications.addresses.socket.getaddrinfo", here)
-        settings.NOTIFY_LOOPBACK = False
-        subscribed(workflow, address=address)
-        happened(workflow)
-        send()
-        assert receiver.received == []
-        assert only().error.startswith("hooks.example.com is this machine")
-        settings.NOTIFY_LOOPBACK = True
-        due()
-        send()
-        # Connected to the address that was checked, not to the name again; asked for by its name.
-        assert asked == ["hooks.example.com", "hooks.example.com", "127.0.0.1"]
-        assert receiver.received[0].headers["Host"] == f"hooks.example.com:{receiver.port}"
-
-
-@pytest.mark.parametrize(
-    ("fields", "pointer"),
-    [
-        ({"address": "ftp://hooks.example/x"}, "/address"),
-        ({"address": "https://user:pass@hooks.example/x"}, "/address"),
-        ({"address": None}, "/address"),
-        ({"address": "https://hooks.example/x", "secret": "whsec_c2hvcnQ="}, "/secret"),
-        ({"address": "https://hooks.example/x", "types": ("alert.opened", "no")}, "/types/1"),
-        ({"address": "https://hooks.example/x", "severity": "loud"}, "/severity"),
-        ({"address": "https://hooks.example/x", "name": ""}, "/name"),
-        ({"channel": "email", "recipients": ("owner", "nobody")}, "/recipients/1"),
-        ({"channel": "service", "address": "json://127.0.0.1/x"}, "/address"),
-        ({"channel": "service", "address": "what is this"}, "/address"),
-    ],
-)
-def test_what_does_not_fit_is_named(
-    workflow: Workflow, fields: dict[str, Any], pointer: str
-) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        subscribed(workflow, **fields)
-    assert [error["pointer"] for error in refused.value.facts["errors"]] == [pointer]
-    assert not Subscription.objects.exists()
 
 
 def test_what_is_a_day_old_is_told_to_nobody(workflow: Workflow) -> None:
